@@ -22,7 +22,7 @@ from lab.live_evaluation import past_rows, train_both
 from mlops.domain.errors import DataError
 from mlops.domain.experiments.daily_scores import increment_difference, mark_difference
 from mlops.domain.experiments.decision import Action, Guardrail, Mode
-from mlops.domain.experiments.duration import planned_days
+from mlops.domain.experiments.duration import planned_days, planned_watch_days
 from mlops.domain.experiments.guardrails import PairedAnswers, guard_answers
 from mlops.domain.experiments.measures import day_part, measures_of
 from mlops.domain.experiments.policy import ExperimentPolicy, GuardrailPolicy
@@ -48,8 +48,8 @@ PERIODS = ((2007, 2009), (2019, 2021))
 """First and last year in which experiments start"""
 STARTS = ("03-31", "06-30", "09-30", "12-31")
 """As-of days of a year, from the end of the year before the period on"""
-WATCH_DAYS = 252
-"""Of a rollback's replay; the default policy stops sooner"""
+LONG_WATCH = 252
+"""Days for which some of the former champions are watched; the others for `watch_days` of the policy"""
 OLD_YEARS = 5
 DECAYS_AFTER = 20
 """Scored days on which a champion that decays is as it was"""
@@ -216,6 +216,8 @@ class Case:
     by_bare_move: bool = False
     """By the next date's absolute return, not in units of the name's own volatility: how not to do it"""
     is_rollback: bool = False
+    watch_days: int | None = None
+    """Of a rollback; None: the policy's"""
 
 
 CASES = (
@@ -240,9 +242,20 @@ CASES = (
         mode=Mode.SHADOW,
     ),
     Case(name="challenger's features mixed", planted=(_features_mixed, _said), champion_years=1),
-    Case(name="champion decays: names mixed", planted=(_names_mixed, _said), is_rollback=True),
-    Case(name="champion decays: features mixed", planted=(_features_mixed, _said), is_rollback=True),
-    Case(name="champion as it was", planted=(_said, _said), is_rollback=True),
+    *(
+        Case(
+            name=name + ("" if days is None else f", watched for {days} days"),
+            planted=(worse, _said),
+            is_rollback=True,
+            watch_days=days,
+        )
+        for name, worse in (
+            ("champion decays: names mixed", _names_mixed),
+            ("champion decays: features mixed", _features_mixed),
+            ("champion as it was", _said),
+        )
+        for days in (None, LONG_WATCH)
+    ),
 )
 
 
@@ -393,9 +406,10 @@ class _Guarded:
 
 def _rolled_back(history: History, case: Case, as_of: date, policy: ExperimentPolicy) -> Ended | None:
     """Watch two former champions, of one and two years before, beside a champion that decays."""
+    policy = replace(policy, watch_days=case.watch_days or policy.watch_days)
     champion = history.model(as_of)
     former = [history.model(_before(as_of, years)) for years in (1, 2)]
-    days = history.after(as_of, WATCH_DAYS)
+    days = history.after(as_of, policy.watch_days)
     worse, whole = (says(champion.registered, champion.features, days) for says in case.planted)
     calendar = np.unique(days.dates)
     decayed = days.dates >= calendar[min(DECAYS_AFTER, len(calendar) - 1)]
@@ -413,7 +427,7 @@ def _rolled_back(history: History, case: Case, as_of: date, policy: ExperimentPo
             was,
             np.full(len(was), 0.5),
             alpha=level,
-            n_days=planned_days(policy.sharpe, alpha=level),
+            n_days=planned_watch_days(policy, alpha=level),
         )
         each.append((model, dates, values, r, _Guarded(days, ours, said, horizon_dates=history.horizon_dates)))
     if not all(len(values) for _, _, values, _, _ in each):

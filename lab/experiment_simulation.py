@@ -30,10 +30,10 @@ HORIZON = 20
 SKILL, BETTER = 0.1, 0.15
 """Correlation of what both versions see with the return over the horizon, and of what a better one does"""
 HELD_OUT = 60
-"""Days before an experiment by whose marks its wait is said and its mixture set"""
+"""Days before an experiment by whose marks its wait is said and its mixture set; they are none of its own"""
 _SPREAD = 0.01
 """Of a name's daily return."""
-_SAID = 10
+_SAID = 30
 """Experiments whose wait is said beforehand"""
 _SEED = 17
 
@@ -55,12 +55,15 @@ class ExperimentDesign:
 
 @dataclass(frozen=True, kw_only=True)
 class Differences:
-    """(k, t) the challenger's less the champion's, of k experiments on t days."""
+    """(k, t) the challenger's less the champion's, of k experiments on t days, and on `HELD_OUT` days before."""
 
     mark: Vector
     increment: Vector
     gain: Vector
     """Of the log loss of that day's labels, which look `horizon` days ahead: known only then"""
+    mark_before: Vector
+    increment_before: Vector
+    gain_before: Vector
 
 
 def simulate_differences(
@@ -75,12 +78,19 @@ def simulate_differences(
     for _ in range(experiments):
         found.append(_one(design, rng))
         advance()
-    mark, increment, gain = (np.array([one[part] for one in found]) for part in range(3))
-    return Differences(mark=mark, increment=increment, gain=gain)
+    mark, increment, gain = (np.split(np.array([one[part] for one in found]), [HELD_OUT], axis=1) for part in range(3))
+    return Differences(
+        mark=mark[1],
+        increment=increment[1],
+        gain=gain[1],
+        mark_before=mark[0],
+        increment_before=increment[0],
+        gain_before=gain[0],
+    )
 
 
 def _one(design: ExperimentDesign, rng: np.random.Generator) -> tuple[Vector, Vector, Vector]:
-    days, n, h = design.n_days, design.n_names, design.horizon
+    days, n, h = HELD_OUT + design.n_days, design.n_names, design.horizon
     market = math.sqrt(design.common) * rng.normal(size=(days + h, 1))
     moves = market + math.sqrt(1 - design.common) * rng.normal(size=(days + h, n))
     so_far = np.vstack([np.zeros((1, n)), np.cumsum(moves, axis=0)])
@@ -167,12 +177,20 @@ def _first_day(excluded: npt.NDArray[np.bool_], first: int) -> Vector:
     return np.where(seen.any(axis=1), seen.argmax(axis=1) + 1.0, np.inf)
 
 
-def sequence_days(differences: Vector, *, sharpe: float, alpha: float = ALPHA) -> Vector:
-    """(k,) first day on which the sequence of a plan for this ratio excludes 0; infinite: none within the days."""
-    spread = float(np.std(differences[:, :HELD_OUT]))
-    r = mixture_variance(spread=spread, days=planned_days(sharpe, alpha=alpha), alpha=alpha)
-    days, _ = first_decision(differences, r=r, alpha=alpha)
-    return np.where(days > 0, days, np.inf)
+def sequence_days(differences: Vector, before: Vector, *, sharpe: float, alpha: float = ALPHA) -> Vector:
+    """(k,) first day on which the sequence of a plan for this ratio excludes 0; infinite: none within the days.
+
+    before : (k, n) differences of earlier days, by which the mixtures are set
+    """
+    found = [
+        first_decision(each[None], r=_r(earlier, sharpe=sharpe, alpha=alpha), alpha=alpha)[0][0]
+        for each, earlier in zip(differences, before, strict=True)
+    ]
+    return np.array([days or np.inf for days in found])
+
+
+def _r(before: Vector, *, sharpe: float, alpha: float) -> float:
+    return mixture_variance(spread=float(np.std(before)), days=planned_days(sharpe, alpha=alpha), alpha=alpha)
 
 
 # ---- What is wrong without a difference
@@ -199,9 +217,16 @@ def wrong_decisions(null: Differences, *, rng: np.random.Generator) -> list[Wron
     """Look daily at experiments without a difference; those of the sequence go through the product's rules."""
     gain = null.gain[:, :-HORIZON]  # known a horizon later
     planned = planned_days(ExperimentPolicy().sharpe, alpha=ALPHA)
-    found = [_walked("marks", null.mark), _walked("increments", null.increment)]
-    found += [_walked(name, differences) for name, differences in _other_laws(len(null.mark), rng).items()]
-    found += [_walked("losses of overlapping labels", gain), _walked(f"losses of each {HORIZON}th day", _apart(gain))]
+    found = [
+        _walked("marks", null.mark, null.mark_before),
+        _walked("increments", null.increment, null.increment_before),
+    ]
+    for name, differences in _other_laws(len(null.mark), rng).items():
+        found.append(_walked(name, differences[:, HELD_OUT:], differences[:, :HELD_OUT]))
+    found += [
+        _walked("losses of overlapping labels", gain, null.gain_before),
+        _walked(f"losses of each {HORIZON}th day", _apart(gain), null.gain_before),
+    ]
     others = {
         ("t-test for a fixed end", "marks"): peeked_t_test(null.mark, alpha=ALPHA),
         ("likelihood ratio", "marks"): likelihood_ratio(null.mark, alpha=ALPHA),
@@ -222,25 +247,29 @@ def _apart(gain: Vector) -> Vector:
     return gain[:, ::HORIZON]
 
 
-def _walked(series: str, differences: Vector) -> Wrong:
+def _walked(series: str, differences: Vector, before: Vector) -> Wrong:
     policy = ExperimentPolicy(alpha=ALPHA, deadline_days=MAX_DAYS)
-    spread = float(np.std(differences[:, :HELD_OUT]))
-    r = mixture_variance(spread=spread, days=planned_days(policy.sharpe, alpha=ALPHA), alpha=ALPHA)
-    ends = [walk(each, policy=policy, r=r).end for each in differences]
+    ends = [
+        walk(each, policy=policy, r=_r(earlier, sharpe=policy.sharpe, alpha=ALPHA)).end
+        for each, earlier in zip(differences, before, strict=True)
+    ]
     promoted, kept = (sum(end is one for end in ends) / len(ends) for one in (Action.PROMOTE, Action.KEEP))
     return Wrong(test=SEQUENCE, series=series, n=len(ends), promoted=promoted, decided=promoted + kept)
 
 
 def _other_laws(n: int, rng: np.random.Generator) -> dict[str, Vector]:
-    """(n, days) each of mean 0, by name: what marks could be like, and what the sequence does not withstand."""
-    shape = (n, MAX_DAYS)
+    """(n, days) each of mean 0, by name: what marks could be like, and what the sequence does not withstand.
+
+    The first `HELD_OUT` of the days are before the experiment.
+    """
+    shape = (n, HELD_OUT + MAX_DAYS)
     laws = {f"AR(1) of {c}": carried_on(rng.normal(size=shape[::-1]), c).T for c in (0.2, 0.4, 0.6)}
     loud = np.exp(carried_on(rng.normal(size=shape[::-1]), 0.95).T)
     laws["t with 3 degrees of freedom"] = rng.standard_t(3, size=shape)
     laws["spread that lasts"] = loud * rng.normal(size=shape)
     laws["exponential (skewed)"] = rng.exponential(size=shape) - 1.0
     # A difference with a Sharpe ratio of 3.5 for a quarter, and of -3.5 for the next.
-    turning = np.where(np.arange(MAX_DAYS) // 63 % 2 == 0, 1.0, -1.0) * 3.5 / math.sqrt(TRADING_DAYS)
+    turning = np.where(np.arange(-HELD_OUT, MAX_DAYS) // 63 % 2 == 0, 1.0, -1.0) * 3.5 / math.sqrt(TRADING_DAYS)
     laws["gain of 3.5 that turns each quarter"] = rng.normal(size=shape) + turning * rng.choice([-1.0, 1.0], (n, 1))
     laws["+1 on 99 days, -99 on one"] = np.where(rng.random(shape) < 0.01, -99.0, 1.0)
     return laws
@@ -259,7 +288,7 @@ class Wait:
     within_year: float
     """Share that decides within a year"""
     said: float
-    """Median that was said beforehand, by other days of such versions"""
+    """Median over `_SAID` experiments of the median that was said of each, by its days before"""
     peeked: float
     """Median of the t-test for a fixed end, looked at daily, on the same marks"""
     asymptotic: float
@@ -273,8 +302,8 @@ def waits(null: Differences, n_names: int, *, advance: Callable[[], None] = lamb
     gain, found = null.gain[:, :-HORIZON], []
     for sharpe in RATIOS:
         marks, gains = (_shifted(one, sharpe) for one in (null.mark, gain))
-        days = sequence_days(marks, sharpe=sharpe)
-        said = [expected_duration(one[:HELD_OUT], sharpe=sharpe, alpha=ALPHA).median for one in null.mark[:_SAID]]
+        days = sequence_days(marks, null.mark_before, sharpe=sharpe)
+        said = [expected_duration(one, sharpe=sharpe, alpha=ALPHA).median for one in null.mark_before[:_SAID]]
         planned = planned_days(sharpe, alpha=ALPHA)
         found.append(
             Wait(
@@ -285,7 +314,8 @@ def waits(null: Differences, n_names: int, *, advance: Callable[[], None] = lamb
                 said=float(np.median([math.inf if one is None else one for one in said])),
                 peeked=float(np.median(peeked_t_test(marks, alpha=ALPHA))),
                 asymptotic=HORIZON + float(np.median(asymptotic_sequence(gains, alpha=ALPHA, planned=planned))),
-                apart=HORIZON * float(np.median(sequence_days(_apart(gains), sharpe=sharpe * math.sqrt(HORIZON)))),
+                apart=HORIZON
+                * float(np.median(sequence_days(_apart(gains), null.gain_before, sharpe=sharpe * math.sqrt(HORIZON)))),
             )
         )
         advance()
@@ -316,8 +346,8 @@ def one_pair(n_names: int, experiments: int, *, advance: Callable[[], None] = la
         n_names=n_names,
         mark_sharpe=annual_sharpe(found.mark),
         increment_sharpe=annual_sharpe(found.increment),
-        mark_days=float(np.median(sequence_days(found.mark, sharpe=planned))),
-        increment_days=float(np.median(sequence_days(found.increment, sharpe=planned))),
+        mark_days=float(np.median(sequence_days(found.mark, found.mark_before, sharpe=planned))),
+        increment_days=float(np.median(sequence_days(found.increment, found.increment_before, sharpe=planned))),
     )
 
 

@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from lab.experiment_simulation import ALPHA, HELD_OUT, HORIZON, SKILL, calibrated_probabilities
 from mlops.domain.experiments.daily_scores import increment_difference, mark_difference
-from mlops.domain.experiments.duration import MAX_DAYS, planned_days
+from mlops.domain.experiments.duration import MAX_DAYS, planned_watch_days
 from mlops.domain.experiments.policy import ExperimentPolicy
 from mlops.domain.experiments.records import Measure
 from mlops.domain.experiments.rollback import FormerChampion, RollbackAction, RollbackFacts, evidence_of
-from mlops.domain.experiments.sequence import mixture_variance
+from mlops.domain.experiments.sequence import confidence_sequence, mixture_variance
 
 Vector = npt.NDArray[np.float64]
 
@@ -101,7 +101,7 @@ def _days_to_rollback(pairs: Sequence[tuple[Vector, Vector]], measure: Measure) 
     """Days until the product rolls back, looked at daily; infinite: it does not within these."""
     policy = ExperimentPolicy(alpha=ALPHA)
     level = ALPHA / len(pairs)
-    planned = min(float(policy.watch_days), planned_days(policy.sharpe, alpha=level))
+    planned = planned_watch_days(policy, alpha=level)
     mixtures = [mixture_variance(spread=float(np.std(before)), days=planned, alpha=level) for before, _ in pairs]
 
     def is_rolled_back(n_days: int) -> bool:
@@ -118,14 +118,11 @@ def _days_to_rollback(pairs: Sequence[tuple[Vector, Vector]], measure: Measure) 
         )
         return bool(evidence_of(_facts(former, measure))["action"] == RollbackAction.ROLLBACK)
 
-    # An end that was excluded once stays so: what a day shows, each later one shows too.
-    if not is_rolled_back(MAX_DAYS):
-        return math.inf
-    low, high = 0, MAX_DAYS
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if is_rolled_back(middle) else (middle, high)
-    return float(high)
+    above = [
+        confidence_sequence(since, r=r, alpha=level).low > 0 for r, (_, since) in zip(mixtures, pairs, strict=True)
+    ]
+    days = np.flatnonzero(np.any(above, axis=0)) + 1
+    return next((float(day) for day in days if is_rolled_back(int(day))), math.inf)
 
 
 def _facts(former: Sequence[FormerChampion], measure: Measure) -> RollbackFacts:

@@ -39,6 +39,8 @@ def in_unit(value: float | None, measure: Measure) -> str:
 
 def interval(look: Look, measure: Measure) -> str:
     """Give a look's confidence interval as `-1.2 bp to +4.5 bp`."""
+    if look.low is not None and look.high is not None and look.low > look.high:
+        return "empty: the gain changed"
     low, high = in_unit(look.low, measure), in_unit(look.high, measure)
     return f"{low} to {high}" if low and high else "none yet"
 
@@ -137,7 +139,7 @@ def bar(look: Look, *, reach: float, width: int = 25) -> str:
     def place(value: float) -> int:
         return round((min(max(value, -reach), reach) + reach) / (2 * reach) * (width - 1))
 
-    if look.low is not None and look.high is not None:
+    if look.low is not None and look.high is not None and look.low <= look.high:
         low, high = place(look.low), place(look.high)
         cells[low : high + 1] = "[" + "=" * (high - low - 1) + "]" if high > low else "="
     cells[place(0.0)] = "|"

@@ -395,7 +395,8 @@ def _words(
         )
     words.append(
         "It may be looked at each day, stopped, and extended: between equally good versions it decides for either with "
-        f"probability {plan.alpha:g} at most, over its whole life"
+        f"probability {plan.alpha:g} at most, over its whole life, where each day's difference is as likely above its "
+        "mean as below (docs/statistics.md#the-sequence says where it is not)"
     )
     return tuple(words)
 

@@ -5,11 +5,13 @@ challenger gives bounds what it can spoil, and the evidence does not depend on i
 
     1. a champion or a label that changed underneath, or a guardrail that broke, ends it at once; none is a matter of
        chance
-    2. a mean difference of 0 that the sequence excludes ends it: `promote` where the challenger is better, else `keep`;
-       while a person holds it, or it is paused, nothing is promoted, and it waits beyond its deadline for that person
+    2. a mean difference of 0 that the sequence excludes ends it (`sign_shown`): `promote` where the challenger is
+       better, else `keep`; while a person holds it, or it is paused, nothing is promoted, and it waits beyond its
+       deadline for that person
     3. a canary advances after so many days on a step without a broken guardrail, with enough answers, and while the
        challenger's mean so far is not below the champion's; on its last step it stays until the sequence decides
-    4. at its deadline it ends `undecided`, and the champion stays
+    4. at its deadline, and where no mean is left that all its days agree with, it ends `undecided`, and the champion
+       stays
 """
 
 from __future__ import annotations
@@ -112,6 +114,18 @@ class Decision:
     words: str
 
 
+def sign_shown(*, low: float, high: float, mean: float | None) -> int:
+    """Give the sign of a mean difference as the sequence shows it: 1, -1, or 0 where none is shown.
+
+    The interval is running, so that 0 stays excluded whatever follows. None is shown either where it is empty
+    (low > high) or the mean so far has the other sign: the difference is not one number then.
+    """
+    if low > high:
+        return 0
+    sign = 1 if low > 0 else -1 if high < 0 else 0
+    return sign if mean is None or sign * mean > 0 else 0
+
+
 def decide(stand: Stand, evidence: Evidence) -> Decision:
     """Apply the rules; the same facts give the same decision."""
     if evidence.changed is not None:
@@ -120,18 +134,22 @@ def decide(stand: Stand, evidence: Evidence) -> Decision:
     if broken:
         return Decision(action=Action.ABORT, words=broken_words(broken))
     interval = f"{evidence.low:.3g} to {evidence.high:.3g} a day after {evidence.n_days} days"
-    if evidence.low > 0:
+    shown = sign_shown(low=evidence.low, high=evidence.high, mean=evidence.mean)
+    if shown > 0:
         better = f"the challenger is better: its gain is {interval}"
         waits = _waits(stand)
         held = Decision(action=Action.WAIT, words=f"{waits}: {better}")
         return held if waits else Decision(action=Action.PROMOTE, words=better)
-    if evidence.high < 0:
+    if shown < 0:
         return Decision(action=Action.KEEP, words=f"the champion is better: the challenger's gain is {interval}")
-    if stand.days_left <= 0:
-        return Decision(
-            action=Action.UNDECIDED, words=f"undecided at its deadline, the champion stays: the gain is {interval}"
-        )
-    return _next_step(stand, evidence)
+    if evidence.low > evidence.high:
+        words = f"undecided, the champion stays: the gain changed, no one number agrees with all {evidence.n_days} days"
+    elif stand.days_left <= 0:
+        but = "" if evidence.low <= 0 <= evidence.high else f", and its mean by now {evidence.mean:.3g}"
+        words = f"undecided at its deadline, the champion stays: the gain is {interval}{but}"
+    else:
+        return _next_step(stand, evidence)
+    return Decision(action=Action.UNDECIDED, words=words)
 
 
 def broken_words(broken: Sequence[Guardrail]) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from mlops.domain.experiments.policy import ExperimentPolicy
 from mlops.domain.experiments.sequence import first_decision, mixture_variance
 from mlops.domain.live.resampling import SEED
 from mlops.domain.promotion.bootstrap import automatic_block_length
@@ -47,6 +48,11 @@ def planned_days(sharpe: float, *, alpha: float) -> float:
     daily = abs(sharpe) / math.sqrt(TRADING_DAYS)
     c = 2 * math.log(1 / alpha)
     return float(min(MAX_DAYS, (c + math.log1p(c)) / max(daily, 1e-9) ** 2))
+
+
+def planned_watch_days(policy: ExperimentPolicy, *, alpha: float) -> float:
+    """Give the same of a former champion that is watched, which ends after `watch_days`. alpha : of one of k"""
+    return min(float(policy.watch_days), planned_days(policy.sharpe, alpha=alpha))
 
 
 def expected_duration(differences: Vector, *, sharpe: float, alpha: float, seed: int = SEED) -> Duration:

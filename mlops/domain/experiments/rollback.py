@@ -4,7 +4,7 @@ Called by the score stage, and by `acis explain`, which decides again from the s
 
     1. a former champion is shown better where the confidence sequence of its daily difference to the champion, at
        level alpha / k of k that are watched, lies above 0: with no difference, one of k ever is with probability alpha
-       at most
+       at most. Where its days contradict that since (`sign_shown`), it is not
     2. a broken guardrail of the champion beside a former one is no matter of chance. One that says which of the two is
        at fault, on the same rows (`ACTING`), acts like 1; for any other a person is asked
     3. the place goes to the best of those that are shown better, else to the newest former champion; never to one that
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from mlops.domain.experiments.decision import Guardrail
+from mlops.domain.experiments.decision import Guardrail, sign_shown
 from mlops.domain.experiments.sequence import confidence_sequence
 from mlops.domain.training.fingerprint import canonical_json
 
@@ -139,7 +139,11 @@ def _decided(
     facts: Mapping[str, Any], bounds: Sequence[Mapping[str, Any]]
 ) -> tuple[RollbackAction, Mapping[str, Any] | None, str]:
     """What follows, the former champion that it leads to, and why."""
-    better = {identity_of(one): one for one in bounds if one["low"] is not None and one["low"] > 0}
+    better = {
+        identity_of(one): one
+        for one in bounds
+        if one["low"] is not None and sign_shown(low=one["low"], high=one["high"], mean=one["mean"]) > 0
+    }
     broken = _broken(facts)
     causes = [*(_shown_better(one, facts) for one in better.values()), *(_breaks(*one, facts) for one in broken)]
     if not causes:
@@ -221,5 +225,9 @@ def _nothing(facts: Mapping[str, Any], bounds: Sequence[Mapping[str, Any]]) -> s
         return "no former champion is watched"
     if facts["why_not"] is not None:
         return f"not tested: {facts['why_not']}"
-    said = ", ".join(f"version {one['version']} after {one['n_days']} days" for one in bounds)
+    said = ", ".join(
+        f"version {one['version']} after {one['n_days']} days"
+        + (", in which the difference changed" if one["low"] is not None and one["low"] > one["high"] else "")
+        for one in bounds
+    )
     return f"no former champion is shown better: {said}"

@@ -19,7 +19,8 @@ as V grows, so that this can only lower it: what is proven without it is proven 
 marks do carry on is measured and not proven (`acis evaluate-experiments`: up to a correlation of 0.6).
 
 What is not covered: differences that are skewed by losses too rare to have come yet, of which no sequence knows; and a
-gain that comes and goes, of which the sequence says that it is there while it is.
+gain that comes and goes, of which the sequence says that it is there while it is. After it turned, the running interval
+becomes empty (low > high): no one mean agrees with all days (`decision.sign_shown`).
 
 Sources: de la Peña 1999, A general class of exponential inequalities for martingales and ratios; Robbins 1970,
 Statistical methods related to the law of the iterated logarithm; Howard, Ramdas, McAuliffe & Sekhon 2021,

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import structlog
 
 from mlops.domain.errors import AcisError, ChampionMoved
-from mlops.domain.experiments.duration import planned_days
+from mlops.domain.experiments.duration import planned_watch_days
 from mlops.domain.experiments.guardrails import PairedAnswers, guard_answers, guard_missing, guard_served
 from mlops.domain.experiments.measures import measures_of
 from mlops.domain.experiments.records import Measure
@@ -237,7 +237,7 @@ class _Beside:
         days = alone.differences(measure, horizon_dates=self.watch.strategy.training.horizon_dates)
         values = [value for _, value in days]
         spread = float(np.std(values)) if len(values) >= _MIN_DAYS else 0.0
-        planned = min(float(policy.watch_days), planned_days(policy.sharpe, alpha=self.level))
+        planned = planned_watch_days(policy, alpha=self.level)
         return mixture_variance(spread=spread or _USUAL_SPREAD[measure], days=planned, alpha=self.level)
 
 

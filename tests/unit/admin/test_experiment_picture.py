@@ -13,7 +13,7 @@ from mlops.domain.errors import ConfigurationError
 from mlops.domain.experiments.decision import Action, Guardrail
 from mlops.domain.experiments.records import Experiment, Look
 from mlops.domain.promotion.records import ModelIdentity
-from mlops.reporting.experiments import bar, expected_end, guardrail_state, next_words, standing
+from mlops.reporting.experiments import bar, expected_end, guardrail_state, interval, next_words, standing
 from mlops.runs.experiment_options import options_of
 from tests.support.experiments import STARTED, plan
 from tests.support.live_scores import trading_days
@@ -44,6 +44,13 @@ def looks(n: int, **changes: Any) -> list[Look]:
 def test_without_a_look_nothing_is_drawn() -> None:
     assert sequence_picture(experiment(), []) is None
     assert "No day has been looked at" in next_words(experiment(), [])
+
+
+def test_an_interval_that_became_empty_is_said_and_not_drawn() -> None:
+    empty = replace(looks(2)[1], low=0.3, high=0.1, mean=-0.2)
+    assert interval(empty, plan().measure) == "empty: the gain changed"
+    assert bar(empty, reach=1.0).count("·") == 23
+    assert sequence_picture(experiment(), [empty]) is not None
 
 
 def test_what_is_shown_is_what_the_newest_interval_needs_and_each_share_has_its_days() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from mlops.domain.experiments.decision import ENDS, Action, Evidence, Guardrail, Mode, Stand, decide
+from mlops.domain.experiments.sequence import confidence_sequence, mixture_variance
 
 CANARY = Stand(
     mode=Mode.CANARY, steps=(0.01, 0.05, 0.25, 1.0), step=0, days_on_step=5, min_days_on_step=5, days_left=200
@@ -87,6 +89,34 @@ def test_nothing_that_a_person_holds_is_promoted_until_it_is_released() -> None:
         "paused at 1% since the ledger was set back in time, until a person releases it",
     )
     assert decide(replace(CANARY, paused=True), better).action is Action.WAIT
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_gain_that_changed_is_no_promotion(held: bool) -> None:
+    """It rose for 120 days and fell for 130: the running interval still excludes 0, and no number is left in it."""
+    rng = np.random.default_rng(1)
+    d = np.concatenate([rng.normal(size=120) + 0.4, rng.normal(size=130) - 0.6])
+    low, high = confidence_sequence(d, r=mixture_variance(spread=1.0, days=150, alpha=0.05), alpha=0.05)
+    stand = replace(CANARY, mode=Mode.SHADOW, steps=(0.0,), held=held)
+    found = [
+        decide(stand, Evidence(n_days=n, low=float(low[n - 1]), high=float(high[n - 1]), mean=float(d[:n].mean())))
+        for n in (100, 200, 250)
+    ]
+    assert low[99] > 0 < low[199], "what was excluded once stays so"
+    assert high[199] > low[199] > d[:200].mean()
+    assert low[249] > high[249]
+    assert [one.action for one in found] == [Action.WAIT if held else Action.PROMOTE, Action.WAIT, Action.UNDECIDED]
+    assert found[2].words == ("undecided, the champion stays: the gain changed, no one number agrees with all 250 days")
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_difference_whose_mean_has_the_other_sign_by_now_ends_undecided_at_its_deadline(sign: float) -> None:
+    low, high = sorted((0.001 * sign, 0.004 * sign))
+    other = replace(OPEN, n_days=90, low=low, high=high, mean=-0.0002 * sign)
+    assert decide(replace(CANARY, step=3, held=sign > 0), other).action is Action.WAIT
+    found = decide(replace(CANARY, days_left=0), other)
+    assert found.action is Action.UNDECIDED
+    assert found.words.endswith(f"after 90 days, and its mean by now {-0.0002 * sign:.3g}")
 
 
 def test_a_guardrail_of_few_answers_breaks_nothing() -> None:

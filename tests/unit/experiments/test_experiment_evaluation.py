@@ -13,8 +13,9 @@ import pytest
 
 from cli.experiment_evaluation import print_simulation
 from config.settings import ROOT, Settings
-from lab.experiment_replay import CASES, History, replay, starts_of, summarise, with_label
+from lab.experiment_replay import CASES, DECAYS_AFTER, History, replay, starts_of, summarise, with_label
 from lab.experiment_simulation import (
+    HELD_OUT,
     NAMES,
     RATIOS,
     SEQUENCE,
@@ -25,12 +26,14 @@ from lab.experiment_simulation import (
     asymptotic_sequence,
     hac_test,
     peeked_t_test,
+    sequence_days,
     simulate_differences,
     wrong_decisions,
 )
 from lab.experiment_walk import walk
 from lab.live_evaluation import strategy_rows
 from mlops.domain.experiments.decision import Action, Guardrail, Mode
+from mlops.domain.experiments.duration import MAX_DAYS
 from mlops.domain.experiments.policy import ExperimentPolicy
 from mlops.domain.experiments.sequence import first_decision, mixture_variance
 from mlops.features.price_universes import price_source
@@ -99,6 +102,14 @@ def test_without_a_difference_marks_are_left_undecided_where_overlapping_losses_
     assert np.isfinite(peeked_t_test(null.gain, alpha=0.05)).mean() > 0.8
 
 
+def test_of_three_hundred_pairs_that_are_as_good_the_marks_decide_no_more_than_promised() -> None:
+    """At 5 names, each with a mixture of its own earlier days."""
+    null = simulate_differences(ExperimentDesign(n_names=5, skill=(0.1, 0.1)), 300, np.random.default_rng(12))
+    for differences, before in ((null.mark, null.mark_before), (null.increment, null.increment_before)):
+        assert (differences.shape[1], before.shape[1]) == (MAX_DAYS, HELD_OUT)
+        assert 0 < np.isfinite(sequence_days(differences, before, sharpe=3.5)).mean() <= 0.05
+
+
 def test_the_tables_have_a_row_for_each_ratio(capsys: pytest.CaptureFixture[str]) -> None:
     null = simulate_differences(ExperimentDesign(n_names=5, skill=(0.1, 0.1)), 3, np.random.default_rng(5))
     waits = [
@@ -140,7 +151,8 @@ def history() -> Iterator[History]:
     [
         ("challenger's features mixed, in shadow", "abort"),
         ("challenger's names mixed, scored by the bare absolute return", "promote"),
-        ("champion decays: features mixed", "rollback to 2"),
+        ("champion decays: features mixed, watched for 252 days", "rollback to 2"),
+        ("champion decays: features mixed", "none"),
     ],
 )
 def test_what_is_planted_on_the_sample_is_found(history: History, name: str, end: str) -> None:
@@ -148,8 +160,12 @@ def test_what_is_planted_on_the_sample_is_found(history: History, name: str, end
     found = list(replay(history, case, [date(2018, 12, 31)], policy=POLICY))
     summary = summarise(case, history.strategy.training.label, (2019, 2019), found, alpha=0.05)
     assert summary.ends == {end: 1}
-    assert summary.days is not None
-    assert summary.days[0] == found[0].day > 0
+    if end == "none":
+        assert summary.days is None, "60 days from the promotion, 40 from the decay, are over first"
+        assert found[0].day == POLICY.watch_days - DECAYS_AFTER
+    else:
+        assert summary.days is not None
+        assert summary.days[0] == found[0].day > 0
 
 
 def test_a_case_without_its_history_or_its_label_is_left_out(history: History) -> None:

@@ -95,6 +95,18 @@ def test_the_interval_is_the_sequences_and_a_gain_that_excludes_nothing_waits() 
     assert (none.n_days, none.mean, none.low, decision.action) == (0, None, None, Action.WAIT)
 
 
+def test_a_gain_that_changed_is_concluded_undecided_and_so_again() -> None:
+    rng = np.random.default_rng(1)
+    values = 0.01 * np.concatenate([rng.normal(size=120) + 0.4, rng.normal(size=130) - 0.6])
+    evidence = evidence_for(values.tolist())
+    assert evidence["sequence"]["low"] > evidence["sequence"]["high"] > 0
+    assert evidence["decision"] == "inconclusive"
+    assert "the gain changed" in evidence["reasons"][0]
+    again = replay(json.loads(json.dumps(evidence)), evidence_digest(evidence))
+    assert again is not None
+    assert again.agrees
+
+
 @pytest.mark.parametrize("approval", ["automatic", "manual"])
 def test_the_evidence_survives_a_json_column_and_is_decided_again(approval: Literal["automatic", "manual"]) -> None:
     evidence = evidence_for(BETTER, approval)

@@ -129,6 +129,23 @@ def test_within_the_cooldown_a_person_is_asked(since: int | None, action: str) -
     assert decided(former("5", 1.2), days_since_rollback=since) == (action, "5")
 
 
+def test_one_that_was_better_and_is_worse_by_now_takes_no_place() -> None:
+    """As where the cooldown, the hook or a person let it wait: what was excluded once stays so."""
+    rng = np.random.default_rng(1)
+    d = np.concatenate([rng.normal(size=120) + 0.4, rng.normal(size=130) - 0.6])
+    days = [(f"day {place:03d}", float(value)) for place, value in enumerate(d)]
+    for n, action in ((100, "rollback"), (200, "none"), (250, "none")):
+        found = evidence_of(facts(former("5", differences=tuple(days[:n]))))
+        assert found["bounds"][0]["low"] > 0
+        assert (found["action"], found["to"]) == (action, "5" if action == "rollback" else None)
+        again = replay(json.loads(json.dumps(found)), evidence_digest(found))
+        assert again is not None
+        assert again.agrees
+    assert found["words"] == (
+        "no former champion is shown better: version 5 after 250 days, in which the difference changed"
+    )
+
+
 def test_a_policy_that_asks_names_the_command_and_one_that_is_off_says_what_it_found() -> None:
     found = evidence_of(facts(former("5", 1.2), mode="ask"))
     assert found["action"] == "ask"
