@@ -35,6 +35,7 @@ from mlops.domain.errors import (
     RegistryError,
     TemporaryError,
 )
+from mlops.domain.experiments.assignment import key_of
 from mlops.domain.live.rows import row_digests
 from mlops.domain.promotion.records import Champion
 from mlops.registry.opening import ModelServices
@@ -45,7 +46,7 @@ from mlops.serving.model import Prediction, Predictions, Probabilities, Recorder
 from mlops.serving.places import folder_of_ledger
 from mlops.serving.prediction_log import PredictionLog
 from mlops.serving.routes import Answering, ExplainedRoute, Route
-from mlops.serving.row_keys import day_of, days_of, key_of, keys_of, ticker_of, tickers_of
+from mlops.serving.row_keys import day_of, days_of, keys_of, ticker_of, tickers_of
 from mlops.serving.shadow import Shadow
 
 if TYPE_CHECKING:

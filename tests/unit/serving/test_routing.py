@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 
 from mlops.domain.errors import InvalidRows, NoChampion
 from mlops.domain.experiments.decision import Mode
+from mlops.reporting.experiments import routed
 from mlops.serving import shadow
 from mlops.serving.router import COUNTS_EVERY_S, ModelRouter
 from tests.support.serving import (
@@ -73,7 +74,7 @@ def test_each_key_is_answered_by_the_version_that_the_assignment_says(
 ) -> None:
     started(services, router)
     assert services.one.experiment_now is not None
-    theirs = services.one.experiment_now.assignment.of_challenger(TICKERS)
+    theirs = np.array([services.one.experiment_now.assignment.is_challengers(one) for one in TICKERS])
     assert 100 < theirs.sum() < 200
     answers = router.predict(FRAME, tickers=TICKERS, as_of=DAY)
     np.testing.assert_allclose(answers.probability, np.where(theirs, BY["2"], BY["1"]), atol=1e-6)
@@ -140,6 +141,15 @@ def test_another_process_gives_each_key_to_the_same_version(services: ChampionSe
     with ModelRouter("growth", services=services, poll_s=NEVER_S, recorder=Recording()) as other:
         both = [one.predict(FRAME, tickers=TICKERS).versions for one in (router, other)]
     assert both[0] == both[1]
+
+
+@pytest.mark.parametrize("key", ["AAPL", "Zürich", "half of a pair \udcff", ""])
+def test_whoever_is_asked_about_a_key_says_the_same(services: ChampionServices, router: ModelRouter, key: str) -> None:
+    for share in (0.25, 0.5, 1.0):
+        started(services, router, share=share)
+        told = routed(services.one.serving_state("growth"), key)
+        assert (told.version, told.variant) == router.predict_one(ROW, key=key)[1::2]
+        assert (told.key, told.version) == (router.explain_route(key).key, router.explain_route(key).version)
 
 
 def test_it_is_said_why_a_version_answers(services: ChampionServices, router: ModelRouter) -> None:
