@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from mlops.domain.errors import InvalidRows, NoChampion
 from mlops.domain.experiments.decision import Mode
 from mlops.reporting.experiments import routed
 from mlops.serving import shadow
+from mlops.serving.answer_counter import AnswerCounter
 from mlops.serving.router import COUNTS_EVERY_S, ModelRouter
 from tests.support.serving import (
     FEATURES,
@@ -27,6 +30,7 @@ from tests.support.serving import (
     classifier,
     frame,
     model_bytes,
+    served,
 )
 from tests.support.waiting import wait_for
 
@@ -337,6 +341,57 @@ def test_a_shadow_with_other_columns_reads_the_caller_s_row_as_it_was(
     said = np.concatenate([one[3] for one in recorder.recorded if one[0].variant == "challenger"])
     np.testing.assert_allclose(said, [*expected, expected[1]], atol=1e-6)
     assert services.one.counts("2", "challenger")["n_errors"] == 1
+
+
+def test_a_shadow_keeps_the_answers_that_have_ticker_and_date_with_their_own(
+    services: ChampionServices, router: ModelRouter, recorder: Recording
+) -> None:
+    started(services, router, mode=Mode.SHADOW, share=0.0)
+    expected = []
+    for place in range(0, 30, 6):
+        part = [FRAME.iloc[place + at : place + at + 2] for at in (0, 2, 4)]
+        router.predict(part[0], tickers=["A", "B"])
+        router.predict(part[1], tickers=TICKERS[place : place + 2], as_of=DAY + timedelta(days=place))
+        router.predict(part[2], as_of=DAY)
+        expected += [
+            (TICKERS[place + at], DAY + timedelta(days=place), pytest.approx(BY["2"][place + 2 + at], abs=1e-6))
+            for at in (0, 1)
+        ]
+    router.close()
+    found = [one for one in recorder.recorded if one[0].variant == "challenger"]
+    assert [row for one in found for row in zip(*one[1:4], strict=True)] == expected
+    by_champion = [digest for one in recorder.recorded if one[0].variant == "champion" for digest in one[4]]
+    assert [digest for one in found for digest in one[4]] == by_champion
+    assert services.one.counts("2", "challenger")["n"] == 30
+
+
+def test_rows_whose_answers_a_shadow_could_not_keep_are_counted(services: ChampionServices) -> None:
+    class Failing(Recording):
+        def record(self, *given: Any) -> None:
+            if given[0].variant == "challenger":
+                raise OSError("no such disk")
+
+    services.challenge(SECOND, mode=Mode.SHADOW, share=0.0)
+    with ModelRouter("growth", services=services, poll_s=NEVER_S, recorder=Failing()) as router:
+        router.predict(FRAME.head(7), tickers=TICKERS[:7], as_of=DAY)
+        router.predict(FRAME.head(5))  # which is not to be kept
+        router.close()
+        assert router.status().shadow_dropped == 7
+
+
+def test_rows_by_name_that_wait_for_a_shadow_take_no_more_than_is_counted(
+    recorder: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = shadow.Shadow(recorder, AnswerCounter(), limit_bytes=2_000_000)
+    monkeypatch.setattr(waiting, "_wake", lambda: None)
+    body = json.dumps({f"a_feature_with_number_{place}": place + 0.123 for place in range(45)})
+    model = served(SECOND)
+    tracemalloc.start()
+    while waiting.n_dropped == 0:
+        waiting.offer(model, json.loads(body), ["AAPL"], [DAY])
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 2_200_000
 
 
 def test_a_shadow_drops_what_is_more_than_it_can_answer(
