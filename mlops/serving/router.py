@@ -777,6 +777,8 @@ def _forget_in_child() -> None:
         )
         router._answering = None  # noqa: SLF001 -- this module's own
         router._owns_services = False  # noqa: SLF001 -- connections are the parent's
+        router._counter = AnswerCounter()  # noqa: SLF001 -- what was counted and waits is the parent's
+        router._shadow = Shadow(router._recorder, router._counter)  # noqa: SLF001 -- as the counter
         router._following = threading.Lock()  # noqa: SLF001 -- whoever held it is not in this process
         _ROUTERS.discard(router)
 
