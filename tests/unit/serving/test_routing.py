@@ -6,6 +6,7 @@ import json
 import threading
 import tracemalloc
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -20,7 +21,7 @@ from mlops.domain.experiments.decision import Mode
 from mlops.reporting.experiments import routed
 from mlops.serving import shadow
 from mlops.serving.answer_counter import AnswerCounter
-from mlops.serving.router import COUNTS_EVERY_S, ModelRouter
+from mlops.serving.router import _GRACE_S, COUNTS_EVERY_S, ModelRouter
 from tests.support.serving import (
     FEATURES,
     NEVER_S,
@@ -273,7 +274,8 @@ def test_a_row_that_the_challenger_cannot_answer_is_the_champion_s_and_counted(
         assert router.predict(FRAME, tickers=TICKERS).versions == ["1"] * 300
     assert [line["event"] for line in logs] == ["serving.challenger_failed"]
     found = counted(router, services, "2", "challenger")
-    assert (found["n"], found["n_errors"]) == (302, 302)
+    assert (found["n"], found["n_errors"]) == (301, 301)
+    assert router.status().not_asked == 1  # the array, which has no names of columns
     both = FRAME.assign(feature_6=1.0)
     assert router.predict_one(dict.fromkeys(wider, 1.0), key="A").version == "2"
     assert router.predict(both, tickers=TICKERS).versions == ["2"] * 300
@@ -292,11 +294,96 @@ def wide_classifier() -> Any:
     return classifier(seed=2).__class__(n_estimators=5, n_jobs=1).fit(x, (x.feature_6 > 250).astype(int))
 
 
-def test_rows_that_both_refuse_are_errors_of_both(services: ChampionServices, router: ModelRouter) -> None:
-    started(services, router, share=1.0)
+def errors(router: ModelRouter, services: ChampionServices) -> list[tuple[int, int]]:
+    found = [counted(router, services, *one) for one in (("1",), ("2", "challenger"))]
+    return [(one["n"], one["n_errors"]) for one in found]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+@pytest.mark.parametrize("mode", [Mode.AB, Mode.SHADOW])
+def test_rows_that_both_refuse_are_errors_of_neither(
+    services: ChampionServices, router: ModelRouter, mode: Mode, share: float
+) -> None:
+    started(services, router, share=share, mode=mode)
+    for row in ({}, {**ROW, "feature_1": "x"}, FRAME.to_numpy()[0, :3], FRAME.head(2)):
+        with pytest.raises(InvalidRows):
+            router.predict_one(row, key="A")
+    for rows in (FRAME.drop(columns="feature_1"), FRAME.to_numpy()[:, :3]):
+        with pytest.raises(InvalidRows, match="growth version 1"):
+            router.predict(rows, keys=TICKERS)
+    assert errors(router, services) == [(0, 0), (0, 0)]
+
+
+def test_rows_that_the_champion_alone_refuses_are_its_errors(services: ChampionServices, router: ModelRouter) -> None:
+    started(services, router, classifier(seed=2, features=FEATURES[:5]), share=1.0)
+    narrow = FRAME[list(FEATURES[:5])]
+    assert router.predict_one(narrow.iloc[0].to_dict(), key="A").version == "2"
+    for row in (narrow.iloc[0].to_dict(), narrow.head(1)):
+        with pytest.raises(InvalidRows, match="growth version 1"):
+            router.predict_one(row)
     with pytest.raises(InvalidRows, match="growth version 1"):
-        router.predict_one({}, key="A")
-    assert [counted(router, services, *one)["n_errors"] for one in (("1",), ("2", "challenger"))] == [1, 1]
+        router.predict(narrow)
+    assert errors(router, services) == [(302, 302), (1, 0)]
+
+
+def test_a_challenger_that_fails_is_told_from_callers_who_send_what_nobody_reads(
+    services: ChampionServices, router: ModelRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started(services, router, share=1.0)
+    real = router._one
+
+    def fails(model: Any, row: Any, **options: Any) -> Any:
+        if model.variant == "challenger" and row.get("feature_0") == 7.0:
+            raise RuntimeError("a defect")
+        return real(model, row, **options)
+
+    monkeypatch.setattr(router, "_one", fails)
+    for place in range(1000):
+        row = {} if place % 50 == 0 else {**ROW, "feature_0": 7.0 if place % 10 == 1 else 1.0}
+        with nullcontext() if row else pytest.raises(InvalidRows):
+            router.predict_one(row, key="A")
+    assert errors(router, services) == [(100, 0), (980, 100)]
+
+
+def test_rows_of_a_challenger_that_is_not_loaded_in_time_are_its_errors(services: ChampionServices) -> None:
+    now = [100.0]
+    services.challenge(SECOND, share=1.0)
+    services.keep(model_bytes(SECOND), content=b"damaged")
+    with ModelRouter(
+        "growth", services=services, poll_s=NEVER_S, recorder=Recording(), monotonic=lambda: now[0]
+    ) as router:
+        now[0] += _GRACE_S - 1
+        router.predict_one(ROW, key="A")
+        assert errors(router, services) == [(1, 0), (0, 0)]
+        now[0] += 1
+        assert router.predict_one(ROW, key="A").version == "1"
+        assert router.predict_one(ROW).version == "1"
+        assert router.predict(FRAME, tickers=TICKERS).versions == ["1"] * 300
+        with pytest.raises(InvalidRows):
+            router.predict_one({}, key="A")
+        assert errors(router, services) == [(303, 0), (301, 301)]
+        assert (router.status().challenger_share, router.explain_route("A").is_split) == (0.0, False)
+        services.keep(model_bytes(SECOND))
+        router.follow()
+        assert router.predict_one(ROW, key="A").version == "2"
+        assert errors(router, services) == [(303, 0), (302, 301)]
+
+
+@pytest.mark.parametrize("mode", [Mode.AB, Mode.SHADOW])
+def test_the_time_of_calls_of_one_row_alone_is_counted(
+    services: ChampionServices, router: ModelRouter, mode: Mode
+) -> None:
+    started(services, router, share=0.0, mode=mode, keys=("A",) if mode is Mode.AB else ())
+    for _ in range(3):  # whose parts are 1 row and 9, quicker and slower whichever version has them
+        router.predict(FRAME.head(10), keys=["A", *TICKERS[:9]])
+    for row in (FRAME.head(1), ROW):
+        router.predict_one(row, key="A")
+        router.predict_one(row, key="B")
+    router.predict(FRAME.head(1), keys=["A"])
+    router.predict(FRAME.head(1), keys=["B"])
+    router.close()
+    timed = [services.one.counts(*one)["timed"] for one in (("1",), ("2", "challenger"))]
+    assert timed == ([3, 3] if mode is Mode.AB else [6, 1])  # one of a shadow's calls at a time
 
 
 # -- a shadow
@@ -425,7 +512,7 @@ def test_answers_are_counted_by_version_and_minute_and_written_at_close(services
     found = services.one.counts("1")
     n_missing = int(FRAME.isna().any(axis=1).sum())
     missing_first = bool(FRAME.iloc[0].isna().any())
-    assert (found["n"], found["n_errors"], found["timed"]) == (604, 300, 5)
+    assert (found["n"], found["n_errors"], found["timed"]) == (604, 300, 4)
     assert found["n_missing_rows"] == n_missing + 1 + 2 * missing_first
     assert {one.writer for one in services.one.counted.values()} == {router._counter._writer}
 
