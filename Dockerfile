@@ -55,7 +55,7 @@ RUN mkdir acis_mlops.egg-info \
       > acis_mlops.egg-info/PKG-INFO \
  && printf '[mlflow.app]\nacis = devstack.mlflow_access:create_app\n' > acis_mlops.egg-info/entry_points.txt \
  && printf '#!/venv/bin/python\nimport sys\n\nfrom cli.app import main\n\nsys.exit(main())\n' > /venv/bin/acis \
- && printf '#!/venv/bin/python\nimport sys\n\nfrom devstack.mlflow_server import main\n\nmain(sys.argv[1:])\n' > /venv/bin/mlflow \
+ && printf '#!/venv/bin/python\nimport sys\n\nfrom devstack.mlflow_access import main\n\nmain(sys.argv[1:])\n' > /venv/bin/mlflow \
  && chmod 755 /venv/bin/acis \
  && mv /build/bill.cdx.json . \
  && PYTHONPATH=/app /venv/bin/python -W ignore -m cli.precompile

@@ -40,6 +40,7 @@ _STATE_TONES = {
     "undecided": "calm",
     "holds": "good",
     "too few answers": "calm",
+    "not clear yet": "warn",
     "champion": "calm",
     "challenger": "busy",
     "held": "warn",

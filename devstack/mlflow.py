@@ -33,7 +33,7 @@ def mlflow_program(
     return Program(
         name="mlflow",
         command=(
-            *(sys.executable, "-m", "devstack.mlflow_server", "server"),
+            *(sys.executable, "-m", "devstack.mlflow_access", "server"),
             *("--app-name", "acis", "--host", LOOPBACK, "--port", str(port)),
             *("--artifacts-destination", artifact_root),
             # Two workers and more cost 44 ms on every request and 600 MB each.

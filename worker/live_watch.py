@@ -95,14 +95,14 @@ class LiveWatch(threading.Thread):
                 self.step()
 
     def step(self) -> None:
-        """One look; what fails is logged and comes again."""
-        try:
-            self.guard_experiments()
-            self._look()
-        except AcisError as exc:
-            log.warning("live.not_looked", error=str(exc), next=f"in {EVERY_S:.0f} s")
-        except Exception:
-            log.exception("live.watch_crashed")
+        """One look; what fails is logged and comes again, experiments and dates each by themselves."""
+        for looks in (self.guard_experiments, self._look):
+            try:
+                looks()
+            except AcisError as exc:
+                log.warning("live.not_looked", error=str(exc), next=f"in {EVERY_S:.0f} s")
+            except Exception:
+                log.exception("live.watch_crashed")
 
     def guard_experiments(self) -> None:
         """End each experiment whose challenger answers too badly beside the champion. Raises LedgerUnavailable.
@@ -122,7 +122,8 @@ class LiveWatch(threading.Thread):
                 if not broken:
                     continue
                 words = broken_words(broken)
-                ledger.break_guardrail(experiment.id, broken, words)
+                if ledger.break_guardrail(experiment.id, broken, words).end_words != words:
+                    continue  # somebody was first, and has said so
                 log.warning(
                     "experiment.guardrail_broken",
                     strategy=experiment.strategy,

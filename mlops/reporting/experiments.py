@@ -122,10 +122,12 @@ def next_words(experiment: Experiment, looks: Sequence[Look]) -> str:
 
 
 def guardrail_state(one: Guardrail) -> str:
-    """Say whether a guardrail holds: `holds`, `broken`, or `too few answers`."""
+    """Say whether a guardrail holds: `holds`, `broken`, `too few answers`; `not clear yet`: it may be chance."""
     if not one.is_known:
         return "too few answers"
-    return "broken" if one.is_broken else "holds"
+    if one.value > one.bound:
+        return "broken" if one.is_broken else "not clear yet"
+    return "holds"
 
 
 def bar(look: Look, *, reach: float, width: int = 25) -> str:

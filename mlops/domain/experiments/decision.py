@@ -54,11 +54,13 @@ class Guardrail:
     """Answers that the value is of"""
     min_n: int
     """With fewer it says nothing yet"""
+    is_clear: bool = True
+    """Whether a value beyond the bound is beyond what chance does, at all looks together"""
 
     @property
     def is_broken(self) -> bool:
-        """Whether the value is beyond the bound, of enough answers."""
-        return self.n >= self.min_n and self.value > self.bound
+        """Whether the value is clearly beyond the bound, of enough answers."""
+        return self.is_known and self.is_clear and self.value > self.bound
 
     @property
     def is_known(self) -> bool:
@@ -143,9 +145,15 @@ def _next_step(stand: Stand, evidence: Evidence) -> Decision:
     missing = stand.min_days_on_step - stand.days_on_step
     if missing > 0:
         return Decision(action=Action.WAIT, words=f"{here:.0%} for {missing} more days")
-    unknown = [one for one in evidence.guardrails if not one.is_known]
+    unknown = [
+        f"{one.name} ({one.value:.3g} of {one.bound:.3g})"
+        if one.is_known
+        else f"{one.name} ({one.n} of {one.min_n} answers)"
+        for one in evidence.guardrails
+        if not one.is_known or one.value > one.bound
+    ]
     if unknown:
-        which = ", ".join(f"{one.name} ({one.n} of {one.min_n} answers)" for one in unknown)
+        which = ", ".join(unknown)
         return Decision(action=Action.WAIT, words=f"{here:.0%} until its guardrails are known: {which}")
     if evidence.mean is not None and evidence.mean < 0:
         so_far = f"{evidence.mean:.3g} a day after {evidence.n_days} days"

@@ -13,6 +13,7 @@ from datetime import date, datetime
 from functools import cache
 from typing import Any, Literal
 
+import structlog
 from pydantic import TypeAdapter
 from sqlalchemy import Connection, and_, bindparam, func, literal_column, select, type_coerce, update
 from sqlalchemy.dialects.postgresql import array, distinct_on, insert
@@ -43,6 +44,8 @@ from mlops.ledger.champions import (
 )
 from mlops.ledger.columns import AnyRow, Timestamp, mapped, now
 from mlops.ledger.engine import PREPARED
+
+log = structlog.get_logger(__name__)
 
 _experiment = tables.experiment.c
 _look = tables.experiment_look.c
@@ -141,10 +144,23 @@ class Experiments(Champions):
             return _running(connection, namespace, strategy)
 
     def running_experiments(self, *, namespace: str = LIVE) -> list[Experiment]:
-        """All strategies' that run, oldest first."""
+        """All strategies' that run, oldest first; one whose plan newer code wrote is logged and left out."""
         query = select(tables.experiment).where(_experiment.namespace == namespace, _experiment.ended_at.is_(None))
         with self.database.reading() as connection:
-            return [_experiment_of(row) for row in connection.execute(query.order_by(_experiment.id))]
+            rows = connection.execute(query.order_by(_experiment.id)).all()
+        found = []
+        for row in rows:
+            try:
+                found.append(_experiment_of(row))
+            except ValueError as exc:
+                log.warning(
+                    "experiment.not_read",
+                    strategy=row.strategy,
+                    experiment=row.id,
+                    error=" ".join(str(exc).split())[:300],
+                    action="bring this process to the version that started it",
+                )
+        return found
 
     def experiment(self, experiment_id: int) -> Experiment:
         """Raises ExperimentNotFound."""

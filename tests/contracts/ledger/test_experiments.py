@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, text
+from structlog.testing import capture_logs
 
 from config.settings import ROOT
 from mlops.domain.errors import (
@@ -93,6 +94,20 @@ def test_a_plan_of_another_version_of_this_system_is_read(timed: TimedLedger) ->
         statement = "UPDATE mlops_experiment SET plan = (plan - 'keys') || '{\"of_tomorrow\": 1}'"
         connection.execute(text(statement))
     assert timed.ledger.experiment(made.id).plan == replace(PLAN, keys=())
+
+
+def test_one_whose_plan_is_newer_than_the_code_hides_no_other(timed: TimedLedger) -> None:
+    started(timed.ledger)
+    timed.ledger.record_transition("value", decision_for("1", identity=OLD))
+    other = timed.ledger.start_experiment(new_experiment(strategy="value"))
+    with timed.owner.transaction() as connection:
+        statement = (
+            "UPDATE mlops_experiment SET plan = plan || '{\"measure\": \"of_tomorrow\"}' WHERE strategy = 'growth'"
+        )
+        connection.execute(text(statement))
+    with capture_logs() as logs:
+        assert timed.ledger.running_experiments() == [other]
+    assert [(line["event"], line["strategy"]) for line in logs] == [("experiment.not_read", "growth")]
 
 
 def test_one_at_a_time_runs_of_a_strategy(ledger: SqlLedger) -> None:

@@ -24,7 +24,7 @@ from tests.integration.live.test_experiment import (
     with_two,
 )
 from tests.support.admin import JSON, Browser
-from tests.support.made_up_experiments import begun, looked_at, plan
+from tests.support.experiments import begun, looked_at, plan
 from tests.support.model_pages import champion, row, trained, words
 from tests.support.services import FakeServices
 

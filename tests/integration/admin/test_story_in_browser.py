@@ -16,8 +16,8 @@ from devstack.ports import choose_port
 from tests.support.admin import PASSWORD
 from tests.support.checks import checked
 from tests.support.chromium import DESK, PHONE, chromium, visitor
+from tests.support.experiments import begun, looked_at
 from tests.support.live_scores import made_up_scores, scored, trading_days
-from tests.support.made_up_experiments import begun, looked_at
 from tests.support.model_pages import champion, trained
 from tests.support.services import FakeServices
 from tests.support.waiting import wait_for

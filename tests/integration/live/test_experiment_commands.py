@@ -16,7 +16,7 @@ from mlops.domain.experiments.records import Experiment
 from mlops.runs import experiments
 from tasks import services as task_services
 from tests.integration.admin.test_experiment_pages import said
-from tests.support.made_up_experiments import begun, looked_at
+from tests.support.experiments import begun, looked_at
 from tests.support.model_pages import champion
 from tests.support.services import FakeServices
 

@@ -79,7 +79,17 @@ def test_one_that_errs_is_ended_once_whoever_looks(running: tuple[FakeServices, 
     assert services.ledger.running_experiments() == []
 
 
-@pytest.mark.parametrize(("n", "n_errors", "ago"), [(250, 0, 1), (199, 150, 1), (250, 200, 17)])
+def test_one_that_somebody_else_ended_is_told_by_them_alone(
+    running: tuple[FakeServices, Experiment], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services, made = running
+    answered(services, made, n_errors=50)
+    monkeypatch.setattr(services.ledger, "running_experiments", lambda: [made])  # read before the other one ended it
+    services.ledger.break_guardrail(made.id, [], "ended by a guardrail: latency is 9, and may be 3")
+    assert looked(services) == []
+
+
+@pytest.mark.parametrize(("n", "n_errors", "ago"), [(250, 0, 1), (250, 4, 1), (199, 150, 1), (250, 200, 17)])
 def test_good_few_and_old_answers_end_nothing(
     running: tuple[FakeServices, Experiment], n: int, n_errors: int, ago: int
 ) -> None:

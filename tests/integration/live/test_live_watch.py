@@ -80,6 +80,14 @@ def test_the_newest_complete_date_is_opened_once_whoever_looks(watch: Watch) -> 
     assert [one.run_id for one in watch.services.sent] == [run.run_id]
 
 
+def test_experiments_that_cannot_be_looked_at_hold_up_no_date(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    def newer() -> None:
+        raise ValueError("a plan of tomorrow")
+
+    monkeypatch.setattr(watch.services.ledger, "running_experiments", newer)
+    assert watch() == ["live.watch_crashed", "predict.opened"]
+
+
 def test_a_date_is_opened_as_soon_as_its_features_are_complete(watch: Watch) -> None:
     watch()
     watch.work()

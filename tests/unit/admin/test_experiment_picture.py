@@ -15,8 +15,8 @@ from mlops.domain.experiments.records import Experiment, Look
 from mlops.domain.promotion.records import ModelIdentity
 from mlops.reporting.experiments import bar, expected_end, guardrail_state, next_words, standing
 from mlops.runs.experiment_options import options_of
+from tests.support.experiments import STARTED, plan
 from tests.support.live_scores import trading_days
-from tests.support.made_up_experiments import STARTED, plan
 
 
 def experiment(**changes: Any) -> Experiment:
@@ -93,7 +93,9 @@ def test_a_line_of_text_has_the_interval_zero_and_the_mean() -> None:
     ("value", "n", "said"), [(0.2, 200, "broken"), (0.1, 200, "holds"), (9.0, 199, "too few answers")]
 )
 def test_a_guardrail_is_broken_beyond_its_bound_of_enough_answers(value: float, n: int, said: str) -> None:
-    assert guardrail_state(Guardrail(name="calibration", value=value, bound=0.1, n=n, min_n=200)) == said
+    one = Guardrail(name="calibration", value=value, bound=0.1, n=n, min_n=200)
+    assert guardrail_state(one) == said
+    assert guardrail_state(replace(one, is_clear=False)) == {"broken": "not clear yet"}.get(said, said)
 
 
 def test_shares_and_keys_are_read_as_people_write_them() -> None:

@@ -38,6 +38,11 @@ def test_a_canary_goes_from_step_to_step_and_waits_on_the_last() -> None:
             replace(OPEN, guardrails=(replace(FINE, n=20),)),
             "1% until its guardrails are known: error rate (20 of 100 answers)",
         ),
+        (
+            CANARY,
+            replace(OPEN, guardrails=(replace(FINE, value=0.02, is_clear=False),)),
+            "1% until its guardrails are known: error rate (0.02 of 0.01)",
+        ),
     ],
 )
 def test_a_canary_waits_on_its_step(stand: Stand, evidence: Evidence, words: str) -> None:
