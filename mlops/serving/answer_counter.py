@@ -64,7 +64,7 @@ class AnswerCounter:
         n_missing: int = 0,
         took_ns: int | None = None,
     ) -> None:
-        """Add a call of n rows; took_ns: of the version itself, None: not timed, as a call of several rows is.
+        """Add a call of n rows; took_ns: of one of them, asked alone; None: not timed.
 
         A part of a frame is the quicker the smaller the version's share is, so that parts say nothing of two versions.
         """

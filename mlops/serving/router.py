@@ -41,7 +41,7 @@ from mlops.domain.promotion.records import Champion
 from mlops.registry.opening import ModelServices
 from mlops.serving.answer_counter import AnswerCounter, NotLoaded
 from mlops.serving.champion_files import ChampionRecord, LocalCopies, find_model
-from mlops.serving.engines import RowSlot
+from mlops.serving.engines import RowSlot, ask_one
 from mlops.serving.loading import ModelFile, serve
 from mlops.serving.model import Prediction, Predictions, Probabilities, Recorder, ServedModel
 from mlops.serving.places import folder_of_ledger
@@ -229,10 +229,10 @@ class ModelRouter:
         keyed = named if keys is None else keys_of(keys, len(rows))
         if named is None or dates is None:
             named = dates = None
-        theirs, is_timed = now.of_challenger(keyed), len(rows) == 1
+        theirs = now.of_challenger(keyed)
         answered = None if theirs is None else self._by_challenger(now, frame, rows, theirs)
         if theirs is None or answered is None:
-            probability = self._computed(now.champion, rows, is_timed=is_timed)
+            probability = self._computed(now.champion, rows)
             self._record(now.champion, named, dates, probability, rows)
             if now.shadow is not None:
                 self._ask_shadow(now, frame, rows.copy(), named, dates)
@@ -244,7 +244,7 @@ class ModelRouter:
         if theirs.all():
             return Predictions(probability=probability, model=model)
         others = rows[~theirs]
-        probability[~theirs] = found = self._computed(now.champion, others, is_timed=False)
+        probability[~theirs] = found = self._computed(now.champion, others)
         self._record(now.champion, _of(named, ~theirs), _of(dates, ~theirs), found, others)
         return Predictions(probability=probability, model=now.champion, challenger=model, by_challenger=theirs)
 
@@ -330,17 +330,16 @@ class ModelRouter:
                 self._counter.count(now.champion, n, n_errors=n)
             raise
 
-    def _computed(self, model: ServedModel, rows: Floats, *, is_timed: bool) -> Probabilities:
-        """(n,) probabilities, counted; timed: the caller gave these rows alone."""
-        began = time.perf_counter_ns()
-        probability = model.predictor.probabilities(rows)
-        took_ns = time.perf_counter_ns() - began
+    def _computed(self, model: ServedModel, rows: Floats) -> Probabilities:
+        """(n,) probabilities, counted; timed is the first row alone, whatever part of a frame these are."""
+        one, took_ns = ask_one(model.predictor, rows[:1], clock=time.perf_counter_ns) if len(rows) else (0.0, None)
+        probability = np.array([one], np.float32) if len(rows) == 1 else model.predictor.probabilities(rows)
         self._counter.count(
             model,
             len(rows),
             n_positive=int(np.count_nonzero(probability >= _POSITIVE)),
             n_missing=int(np.count_nonzero(np.isnan(rows).any(axis=1))),
-            took_ns=took_ns if is_timed else None,
+            took_ns=took_ns,
         )
         return probability
 
@@ -355,7 +354,7 @@ class ModelRouter:
         try:
             model = _challenger(now)
             own = (rows if now.reads_the_same else model.reader.rows(_with_names(frame)))[theirs]
-            return model, own, self._computed(model, own, is_timed=len(rows) == 1)
+            return model, own, self._computed(model, own)
         except Exception as exc:  # noqa: BLE001 -- whatever it is, the champion answers
             self._say_failed(now, int(np.count_nonzero(theirs)), exc)
             return None
@@ -368,7 +367,6 @@ class ModelRouter:
         keep: bool,
     ) -> tuple[ServedModel, float, Floats | None]:
         """Probability of one row, counted, and (1, f) the row as the model read it, where it is kept."""
-        began = time.perf_counter_ns()
         predictor = model.predictor
         slot = predictor.take()
         try:
@@ -376,11 +374,12 @@ class ModelRouter:
                 slot.fill(model.reader.values(row), model.features)
             else:
                 slot.put(_one_row(model, row))
+            began = time.perf_counter_ns()
             probability = slot.ask()
+            took_ns = time.perf_counter_ns() - began
             has_missing, kept = slot.has_missing, slot.row.copy() if keep else None
         finally:
             predictor.give(slot)
-        took_ns = time.perf_counter_ns() - began
         self._counter.count(model, 1, n_positive=probability >= _POSITIVE, n_missing=has_missing, took_ns=took_ns)
         return model, probability, kept
 

@@ -1,8 +1,8 @@
 """Asks the challenger of a shadow after the caller has its answer: in the background, recorded, never returned.
 
 What waits is taken 20 times a second and answered many rows at once, so that callers hardly share the interpreter with
-it. One call of one row of each time is asked as the caller's was, alone, for the latency that is counted: processor
-time of this thread, since it waits behind the callers by design. What is beyond the bound is dropped and counted.
+it. One row of each time is asked alone, for the latency that is counted: processor time of this thread, since it waits
+behind the callers by design. What is beyond the bound is dropped and counted.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import structlog
 
 from mlops.domain.errors import PredictionLogFull
 from mlops.domain.live.rows import row_digests
+from mlops.serving.engines import ask_one
 
 if TYPE_CHECKING:
     from mlops.domain.live.rows import Floats
@@ -119,33 +120,32 @@ class Shadow:
             asked, self._waiting = self._waiting, deque()
         for _, same in groupby(asked, key=lambda one: id(one.model)):
             batch = list(same)
-            alone = next((place for place, one in enumerate(batch) if one.n == 1), len(batch))
-            self._answer(batch[:alone])
-            self._answer(batch[alone : alone + 1], is_timed=True)
-            self._answer(batch[alone + 1 :])
+            self._answer(batch[:1], is_timed=True)
+            self._answer(batch[1:])
             with self._lock:
                 self._n_bytes -= sum(one.n_bytes for one in batch)
 
     def _answer(self, batch: Sequence[_Asked], *, is_timed: bool = False) -> None:
-        """Answer, record and count calls of one model; timed: one call, as its caller made it."""
+        """Answer, record and count calls of one model; timed: by the first row."""
         if not batch:
             return
         model = batch[0].model
-        began = time.thread_time_ns()
+        took_ns = None
         try:
             read = [_read(one) for one in batch]
             rows = read[0] if len(read) == 1 else np.concatenate(read)
-            probability = _probability(model, rows)
+            if is_timed and len(rows):
+                _, took_ns = ask_one(model.predictor, rows[:1], clock=time.thread_time_ns)
+            probability = model.predictor.probabilities(rows)
         except Exception as exc:  # noqa: BLE001 -- whatever it is, it is the challenger's
             self._refused(batch, exc)
             return
-        took_ns = time.thread_time_ns() - began
         self._counter.count(
             model,
             len(rows),
             n_positive=int(np.count_nonzero(probability >= 0.5)),
             n_missing=int(np.count_nonzero(np.isnan(rows).any(axis=1))),
-            took_ns=took_ns if is_timed else None,
+            took_ns=took_ns,
         )
         tickers = [ticker for one in batch for ticker in one.tickers]
         dates = [day for one in batch for day in one.dates]
@@ -182,14 +182,3 @@ def _read(asked: _Asked) -> Floats:
         return slot.row.copy()
     finally:
         asked.model.predictor.give(slot)
-
-
-def _probability(model: ServedModel, rows: Floats) -> Any:  # noqa: ANN401 -- (n,) float32
-    if len(rows) != 1:
-        return model.predictor.probabilities(rows)
-    slot = model.predictor.take()
-    try:
-        slot.put(rows)
-        return np.array([slot.ask()], dtype=np.float32)
-    finally:
-        model.predictor.give(slot)

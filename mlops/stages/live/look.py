@@ -217,7 +217,7 @@ def _guardrails(grant: Grant, services: ScoreServices, experiment: Experiment, p
         # Where it is to answer and nobody was answered by it, its errors are not known, and no step is taken.
         if of[CHALLENGER] or (of[CHAMPION] and experiment.share > 0):
             errors, latency = guard_served(of[CHALLENGER], of[CHAMPION], policy)
-            found += [errors, latency] if latency.is_known else [errors]  # of calls of one row, if there are any
+            found += [errors, latency] if latency.is_known else [errors]  # of calls, however few come
     return tuple(found)
 
 

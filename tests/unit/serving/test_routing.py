@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -370,20 +371,31 @@ def test_rows_of_a_challenger_that_is_not_loaded_in_time_are_its_errors(services
 
 
 @pytest.mark.parametrize("mode", [Mode.AB, Mode.SHADOW])
-def test_the_time_of_calls_of_one_row_alone_is_counted(
-    services: ChampionServices, router: ModelRouter, mode: Mode
+def test_the_latency_of_a_frame_is_that_of_one_of_its_rows_whatever_part_a_version_has(
+    services: ChampionServices, router: ModelRouter, monkeypatch: pytest.MonkeyPatch, mode: Mode
 ) -> None:
     started(services, router, share=0.0, mode=mode, keys=("A",) if mode is Mode.AB else ())
-    for _ in range(3):  # whose parts are 1 row and 9, quicker and slower whichever version has them
+    now_ns = [0]
+    for clock in ("perf_counter_ns", "thread_time_ns"):
+        monkeypatch.setattr(time, clock, lambda: now_ns[0])
+    for route in (router._answering.champion, router._answering.challenger):  # type: ignore[union-attr]
+        real = route.predictor.probabilities  # type: ignore[union-attr]
+
+        def slow(rows: Any, real: Any = real) -> Any:
+            now_ns[0] += 1_000_000 * len(rows)
+            return real(rows)
+
+        monkeypatch.setattr(route.predictor, "probabilities", slow)  # type: ignore[union-attr]
+    for _ in range(3):
         router.predict(FRAME.head(10), keys=["A", *TICKERS[:9]])
-    for row in (FRAME.head(1), ROW):
-        router.predict_one(row, key="A")
-        router.predict_one(row, key="B")
-    router.predict(FRAME.head(1), keys=["A"])
-    router.predict(FRAME.head(1), keys=["B"])
+    for key in ("A", "B"):
+        router.predict_one(ROW, key=key)
+        router.predict(FRAME.head(1), keys=[key])
     router.close()
-    timed = [services.one.counts(*one)["timed"] for one in (("1",), ("2", "challenger"))]
-    assert timed == ([3, 3] if mode is Mode.AB else [6, 1])  # one of a shadow's calls at a time
+    for variant, n in (("champion", 5 if mode is Mode.AB else 7), ("challenger", 5 if mode is Mode.AB else 1)):
+        calls = [one.latency_ms for one in services.one.counted.values() if one.variant == variant]
+        assert np.sum(calls) == np.sum([one[0] for one in calls])  # none takes a part's milliseconds
+        assert np.sum(calls) >= n if variant == "challenger" else np.sum(calls) == n
 
 
 # -- a shadow
@@ -512,7 +524,7 @@ def test_answers_are_counted_by_version_and_minute_and_written_at_close(services
     found = services.one.counts("1")
     n_missing = int(FRAME.isna().any(axis=1).sum())
     missing_first = bool(FRAME.iloc[0].isna().any())
-    assert (found["n"], found["n_errors"], found["timed"]) == (604, 300, 4)
+    assert (found["n"], found["n_errors"], found["timed"]) == (604, 300, 5)
     assert found["n_missing_rows"] == n_missing + 1 + 2 * missing_first
     assert {one.writer for one in services.one.counted.values()} == {router._counter._writer}
 
