@@ -332,7 +332,9 @@ class ModelRouter:
 
     def _computed(self, model: ServedModel, rows: Floats) -> Probabilities:
         """(n,) probabilities, counted; timed is the first row alone, whatever part of a frame these are."""
-        one, took_ns = ask_one(model.predictor, rows[:1], clock=time.perf_counter_ns) if len(rows) else (0.0, None)
+        one, took_ns = 0.0, None
+        if len(rows):
+            one, took_ns = ask_one(model.predictor, rows[:1], clock=time.perf_counter_ns, again=len(rows) > 1)
         probability = np.array([one], np.float32) if len(rows) == 1 else model.predictor.probabilities(rows)
         self._counter.count(
             model,

@@ -135,7 +135,7 @@ class Shadow:
             read = [_read(one) for one in batch]
             rows = read[0] if len(read) == 1 else np.concatenate(read)
             if is_timed and len(rows):
-                _, took_ns = ask_one(model.predictor, rows[:1], clock=time.thread_time_ns)
+                _, took_ns = ask_one(model.predictor, rows[:1], clock=time.thread_time_ns, again=True)
             probability = model.predictor.probabilities(rows)
         except Exception as exc:  # noqa: BLE001 -- whatever it is, it is the challenger's
             self._refused(batch, exc)
