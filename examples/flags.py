@@ -10,12 +10,11 @@ from openfeature.client import OpenFeatureClient
 from openfeature.evaluation_context import EvaluationContext
 
 from mlops.serving.openfeature import RoutingProvider
-from mlops.serving.router import ModelRouter
 
 
 def make_client(*strategies: str) -> OpenFeatureClient:
-    """Give a client whose flags are the strategies; the routers follow the ledger in this process."""
-    api.set_provider(RoutingProvider({strategy: ModelRouter(strategy) for strategy in strategies}), "acis")
+    """Give a client whose flags are the strategies; routers follow the ledger here until `api.shutdown()`."""
+    api.set_provider(RoutingProvider.open(*strategies), "acis")
     return api.get_client("acis")
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from mlops.domain.errors import NoChampion
-from mlops.domain.experiments.assignment import position
+from mlops.domain.experiments.assignment import key_of, position
 from mlops.domain.experiments.decision import Action, Guardrail, Mode
 from mlops.domain.experiments.records import Experiment, Look, Measure, ServingState
 
@@ -169,7 +169,7 @@ class Routed:
 
 def routed(state: ServingState, key: str) -> Routed:
     """Say which version answers a key now. Raises NoChampion."""
-    champion, experiment = state.champion, state.experiment
+    champion, experiment, key = state.champion, state.experiment, key_of(key)
     if champion.version is None:
         raise NoChampion(f"{champion.strategy} has no champion, so no version answers {key}; promote one")
     if experiment is None:

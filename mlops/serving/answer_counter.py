@@ -8,7 +8,7 @@ import uuid
 from bisect import bisect_left
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -26,10 +26,19 @@ _KEPT_MINUTES = 60
 _BOUNDS_NS = tuple(bound * 1e6 for bound in LATENCY_BOUNDS_MS)
 
 
+class NotLoaded(NamedTuple):
+    """A challenger that is to answer and is not loaded, as its answers would be counted."""
+
+    strategy: str
+    version: str
+    sha256: str
+    variant: str = "challenger"
+
+
 class _Tally:
     __slots__ = ("is_written", "latency", "model", "n", "n_errors", "n_missing", "n_positive")
 
-    def __init__(self, model: ServedModel) -> None:
+    def __init__(self, model: ServedModel | NotLoaded) -> None:
         self.model = model
         self.n = self.n_errors = self.n_positive = self.n_missing = 0
         self.latency = [0] * (len(_BOUNDS_NS) + 1)
@@ -42,10 +51,12 @@ class AnswerCounter:
     def __init__(self, *, clock: Callable[[], float] = time.time) -> None:
         self._clock, self._writer, self._lock = clock, uuid.uuid4().hex, threading.Lock()
         self._tallies: dict[tuple[int, str, str, str], _Tally] = {}
+        self.n_left_out = 0
+        """Rows that a version was not asked about, for no fault of its own"""
 
     def count(
         self,
-        model: ServedModel,
+        model: ServedModel | NotLoaded,
         n: int,
         *,
         n_errors: int = 0,
@@ -53,7 +64,10 @@ class AnswerCounter:
         n_missing: int = 0,
         took_ns: int | None = None,
     ) -> None:
-        """Add a call of n rows; took_ns: of the version itself, None: not timed."""
+        """Add a call of n rows; took_ns: of one of them, asked alone; None: not timed.
+
+        A part of a frame is the quicker the smaller the version's share is, so that parts say nothing of two versions.
+        """
         key = int(self._clock()) // 60, model.version, model.sha256, model.variant
         with self._lock:
             tally = self._tallies.get(key)
@@ -66,6 +80,11 @@ class AnswerCounter:
             if took_ns is not None:
                 tally.latency[bisect_left(_BOUNDS_NS, took_ns)] += 1
             tally.is_written = False
+
+    def leave_out(self, n: int) -> None:
+        """Add n rows to those that are in no count of a version."""
+        with self._lock:
+            self.n_left_out += n
 
     def flush(self, write: Callable[[Sequence[AnswerCount]], object]) -> None:
         """Write what has changed since the last time; what `write` raises leaves it to be written again."""

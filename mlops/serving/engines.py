@@ -96,6 +96,22 @@ class Predictor(Protocol):
         ...
 
 
+def ask_one(predictor: Predictor, row: Floats, *, clock: Callable[[], int], again: bool) -> tuple[float, int]:
+    """Probability of one (1, f) prepared row, and the ns that it took: by which versions are compared.
+
+    again : the second of two tries is timed, as the first is three times slower where another model was asked before
+    """
+    slot = predictor.take()
+    try:
+        slot.put(row)
+        if again:
+            slot.ask()
+        began = clock()
+        return slot.ask(), clock() - began
+    finally:
+        predictor.give(slot)
+
+
 class _Slots:
     """Slots that nobody uses now; as many are made as callers ask at once. Its operations are atomic."""
 

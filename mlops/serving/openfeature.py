@@ -1,7 +1,6 @@
 """Which version answers, through OpenFeature: for a backend that asks its flags there already.
 
-    routers = {"growth": ModelRouter("growth")}
-    api.set_provider(RoutingProvider(routers))
+    api.set_provider(RoutingProvider.open("growth"))
     api.get_client().get_string_details("growth", "", EvaluationContext(targeting_key="AAPL"))
 
 Needs the extra `openfeature`. A flag's key is a strategy, the targeting key is the key that `predict_one` is given:
@@ -16,7 +15,8 @@ is given, TYPE_MISMATCH for other types, PROVIDER_NOT_READY where nothing answer
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, NoReturn, Self, TypeVar
 
 from openfeature.exception import (
     FlagNotFoundError,
@@ -29,12 +29,12 @@ from openfeature.flag_evaluation import FlagResolutionDetails, Reason
 from openfeature.provider import AbstractProvider, Metadata
 
 from mlops.domain.errors import AcisError, InvalidRows
+from mlops.serving.router import ModelRouter
 
 if TYPE_CHECKING:
     from openfeature.evaluation_context import EvaluationContext
     from openfeature.flag_evaluation import FlagValueType
 
-    from mlops.serving.router import ModelRouter
     from mlops.serving.routes import ExplainedRoute
 
 _Value = TypeVar("_Value")
@@ -47,6 +47,19 @@ class RoutingProvider(AbstractProvider):
         """routers: by strategy; they stay the caller's, who closes them."""
         super().__init__()
         self._routers = routers
+        self._opened = ExitStack()
+
+    @classmethod
+    def open(cls, *strategies: str) -> Self:
+        """Open a router for each strategy, which the SDK's shutdown closes. Raises what `ModelRouter` raises."""
+        with ExitStack() as opened:
+            found = cls({strategy: opened.enter_context(ModelRouter(strategy)) for strategy in strategies})
+            found._opened = opened.pop_all()
+            return found
+
+    def shutdown(self) -> None:
+        """Close the routers that `open` opened; called by the SDK when it lets go of the provider."""
+        self._opened.close()
 
     def get_metadata(self) -> Metadata:
         """Give the provider's name."""

@@ -35,17 +35,19 @@ from mlops.domain.errors import (
     RegistryError,
     TemporaryError,
 )
+from mlops.domain.experiments.assignment import key_of
 from mlops.domain.live.rows import row_digests
 from mlops.domain.promotion.records import Champion
 from mlops.registry.opening import ModelServices
-from mlops.serving.answer_counter import AnswerCounter
+from mlops.serving.answer_counter import AnswerCounter, NotLoaded
 from mlops.serving.champion_files import ChampionRecord, LocalCopies, find_model
+from mlops.serving.engines import RowSlot, ask_one
 from mlops.serving.loading import ModelFile, serve
 from mlops.serving.model import Prediction, Predictions, Probabilities, Recorder, ServedModel
 from mlops.serving.places import folder_of_ledger
 from mlops.serving.prediction_log import PredictionLog
 from mlops.serving.routes import Answering, ExplainedRoute, Route
-from mlops.serving.row_keys import day_of, days_of, key_of, keys_of, ticker_of, tickers_of
+from mlops.serving.row_keys import day_of, days_of, keys_of, ticker_of, tickers_of
 from mlops.serving.shadow import Shadow
 
 if TYPE_CHECKING:
@@ -59,6 +61,8 @@ POLL_S = 1.0
 """Between two questions to the ledger, one statement each."""
 COUNTS_EVERY_S = 10.0
 """Counts of answers go to the ledger so often; a kill loses no more of them."""
+_GRACE_S = 30.0
+"""For a challenger that is not loaded; after that the rows that are its are its errors."""
 _FIRST_LOAD_S = 5.0
 """For a challenger, before a new router answers; after that the champion answers until it is there."""
 _NOTED_EVERY_S = 60.0
@@ -98,6 +102,9 @@ class RouterStatus:
     """Of the keys that the challenger answers"""
     challenger_problem: str | None = None
     """Why the challenger is not loaded; the champion answers everything"""
+    not_asked: int = 0
+    """Rows of arrays since the start that the challenger was not asked about: it reads other columns than the champion,
+    and an array has no names of them"""
     shadow_dropped: int = 0
     """Rows whose shadow was not asked, or not kept, since the start: more came than it could answer beside"""
 
@@ -180,6 +187,8 @@ class ModelRouter:
         self._loading: threading.Thread | None = None
         """A challenger's"""
         self._challenger_problem: str | None = None
+        self._lacked: tuple[str | None, float] = None, 0.0
+        """Digest of a challenger that is not loaded, and since when"""
         self._said_failed: str | None = None
         """Digest of the challenger whose first error is in the log"""
         self._counted_at = monotonic()
@@ -214,10 +223,12 @@ class ModelRouter:
         Raises InvalidRows, NoChampion, what kept the champion from being loaded, and PredictionLogFull.
         """
         now = self._answering or self._raise_refusal()
-        rows = self._rows(now.champion, frame)
+        rows = self._rows(now, frame)
         dates = None if as_of is None else days_of(as_of, len(rows))
         named = None if tickers is None else tickers_of(tickers, len(rows))
         keyed = named if keys is None else keys_of(keys, len(rows))
+        if named is None or dates is None:
+            named = dates = None
         theirs = now.of_challenger(keyed)
         answered = None if theirs is None else self._by_challenger(now, frame, rows, theirs)
         if theirs is None or answered is None:
@@ -255,9 +266,22 @@ class ModelRouter:
         name = None if ticker is None else ticker_of(ticker)
         chosen = name if key is None else key_of(key)
         named, dates = (None, None) if name is None or day is None else ([name], [day])
-        is_theirs = now.split is not None and now.is_challengers(chosen)
-        ask = self._one_by_challenger if is_theirs else self._one_by_champion
-        model, probability, kept = ask(now, row, keep=named is not None or now.shadow is not None)
+        answered, failed = None, None
+        if now.split is not None and now.is_challengers(chosen):
+            try:
+                answered = self._one(_challenger(now), _given(now, row), keep=named is not None)
+            except Exception as exc:  # noqa: BLE001 -- whatever it is, the champion answers
+                failed = exc
+        if answered is None:
+            try:
+                answered = self._one(now.champion, row, keep=named is not None or now.shadow is not None)
+            except Exception as exc:
+                if not _is_callers(now, row, exc, is_one=True):
+                    self._counter.count(now.champion, 1, n_errors=1)
+                raise
+            if failed is not None:
+                self._say_failed(now, 1, failed)
+        model, probability, kept = answered
         if kept is not None:
             if named is not None:
                 self._record(model, named, dates, np.array([probability], dtype=np.float32), kept)
@@ -289,28 +313,29 @@ class ModelRouter:
             problem=str(problem) if problem else None,
             experiment=now.experiment.id if now and now.experiment else None,
             challenger=now.challenger.version if now and now.challenger else None,
-            challenger_share=now.split.share if now and now.split else 0.0,
+            challenger_share=now.share if now else 0.0,
             challenger_problem=self._challenger_problem,
+            not_asked=self._counter.n_left_out,
             shadow_dropped=self._shadow.n_dropped,
         )
 
     # -- one version's part of an answer
 
-    def _rows(self, model: ServedModel, frame: Any) -> Floats:  # noqa: ANN401 -- as in `predict`
+    def _rows(self, now: Answering, frame: Any) -> Floats:  # noqa: ANN401 -- as in `predict`
         try:
-            return model.reader.rows(frame)
-        except InvalidRows:
-            raise  # the caller's, and no version's error
-        except Exception:
-            n = len(frame) if hasattr(frame, "__len__") else 1
-            self._counter.count(model, n, n_errors=n)
+            return now.champion.reader.rows(frame)
+        except Exception as exc:
+            if not _is_callers(now, frame, exc, is_one=False):
+                n = len(frame) if hasattr(frame, "__len__") else 1
+                self._counter.count(now.champion, n, n_errors=n)
             raise
 
     def _computed(self, model: ServedModel, rows: Floats) -> Probabilities:
-        """(n,) probabilities, counted."""
-        began = time.perf_counter_ns()
-        probability = model.predictor.probabilities(rows)
-        took_ns = time.perf_counter_ns() - began
+        """(n,) probabilities, counted; timed is the first row alone, whatever part of a frame these are."""
+        one, took_ns = 0.0, None
+        if len(rows):
+            one, took_ns = ask_one(model.predictor, rows[:1], clock=time.perf_counter_ns, again=len(rows) > 1)
+        probability = np.array([one], np.float32) if len(rows) == 1 else model.predictor.probabilities(rows)
         self._counter.count(
             model,
             len(rows),
@@ -328,49 +353,13 @@ class ModelRouter:
         theirs: npt.NDArray[np.bool_],
     ) -> tuple[ServedModel, Floats, Probabilities] | None:
         """(m, f) rows and (m,) probabilities of those that are the challenger's; None: the champion answers them."""
-        model = now.challenger
-        if model is None:
-            return None
         try:
-            own = rows[theirs] if now.reads_the_same else model.reader.rows(_with_names(frame))[theirs]
+            model = _challenger(now)
+            own = (rows if now.reads_the_same else model.reader.rows(_with_names(frame)))[theirs]
             return model, own, self._computed(model, own)
         except Exception as exc:  # noqa: BLE001 -- whatever it is, the champion answers
-            self._say_failed(model, int(np.count_nonzero(theirs)), exc)
+            self._say_failed(now, int(np.count_nonzero(theirs)), exc)
             return None
-
-    def _one_by_champion(
-        self,
-        now: Answering,
-        row: Any,  # noqa: ANN401 -- as in `predict_one`
-        *,
-        keep: bool,
-    ) -> tuple[ServedModel, float, Floats | None]:
-        try:
-            return self._one(now.champion, row, keep=keep)
-        except InvalidRows:
-            raise  # as in `_rows`
-        except Exception:
-            self._counter.count(now.champion, 1, n_errors=1)
-            raise
-
-    def _one_by_challenger(
-        self,
-        now: Answering,
-        row: Any,  # noqa: ANN401 -- as in `predict_one`
-        *,
-        keep: bool,
-    ) -> tuple[ServedModel, float, Floats | None]:
-        """Or the champion's answer, where it has none. Raises as the champion does; then nothing is counted of it."""
-        model = now.challenger
-        if model is None:
-            return self._one_by_champion(now, row, keep=keep)
-        try:
-            return self._one(model, row if now.reads_the_same else _with_names(row), keep=keep)
-        except Exception as exc:  # noqa: BLE001 -- whatever it is, the champion answers
-            failed = exc
-        answered = self._one_by_champion(now, row, keep=keep)
-        self._say_failed(model, 1, failed)
-        return answered
 
     def _one(
         self,
@@ -380,7 +369,6 @@ class ModelRouter:
         keep: bool,
     ) -> tuple[ServedModel, float, Floats | None]:
         """Probability of one row, counted, and (1, f) the row as the model read it, where it is kept."""
-        began = time.perf_counter_ns()
         predictor = model.predictor
         slot = predictor.take()
         try:
@@ -388,11 +376,12 @@ class ModelRouter:
                 slot.fill(model.reader.values(row), model.features)
             else:
                 slot.put(_one_row(model, row))
+            began = time.perf_counter_ns()
             probability = slot.ask()
+            took_ns = time.perf_counter_ns() - began
             has_missing, kept = slot.has_missing, slot.row.copy() if keep else None
         finally:
             predictor.give(slot)
-        took_ns = time.perf_counter_ns() - began
         self._counter.count(model, 1, n_positive=probability >= _POSITIVE, n_missing=has_missing, took_ns=took_ns)
         return model, probability, kept
 
@@ -426,12 +415,23 @@ class ModelRouter:
         try:
             handed = dict(given) if isinstance(given, Mapping) else model.reader.rows(_with_names(given)).copy()
         except Exception as exc:  # noqa: BLE001 -- whatever it is, the caller has its answer
-            self._say_failed(model, len(rows), exc)
+            self._say_failed(now, len(rows), exc)
             return
         self._shadow.offer(model, handed, tickers, dates)
 
-    def _say_failed(self, model: ServedModel, n: int, exc: Exception) -> None:
-        """Count n rows that a challenger could not answer, and say the first of its errors."""
+    def _say_failed(self, now: Answering, n: int, exc: Exception) -> None:
+        """Count n rows that a challenger could not answer and the champion can, and say the first of its errors."""
+        if isinstance(exc, _NoNames):
+            self._counter.leave_out(n)
+            return
+        model, experiment = now.challenger, now.experiment
+        if model is None:
+            if experiment is None or self._monotonic() - self._lacked[1] < _GRACE_S:
+                return
+            sha256 = experiment.challenger.sha256 or ""
+            absent = NotLoaded(self.strategy, experiment.challenger_version, sha256)
+            self._counter.count(absent, n, n_errors=n)
+            return
         self._counter.count(model, n, n_errors=n)
         if self._said_failed != model.sha256:
             self._said_failed = model.sha256
@@ -548,9 +548,12 @@ class ModelRouter:
             self._challenger_attempts.forget()
             self._challenger_problem = None
             self._recent.move_to_end(found.sha256)
+            self._lacked = None, 0.0
             model = replace(found, version=wanted.challenger_version, seq=wanted.champion_seq)
             self._let_answer(now.champion, model, wanted)
         else:
+            if self._lacked[0] != wanted.challenger.sha256:
+                self._lacked = wanted.challenger.sha256, self._monotonic()
             if now.experiment != wanted:
                 self._let_answer(now.champion, None, wanted)
             self._start_loading(wanted)
@@ -740,11 +743,50 @@ def _of(values: list[_T] | None, mask: npt.NDArray[np.bool_]) -> list[_T] | None
     return None if values is None else [values[place] for place in np.flatnonzero(mask)]
 
 
+class _NoNames(InvalidRows):
+    """A challenger cannot be asked about an array."""
+
+
+def _challenger(now: Answering) -> ServedModel:
+    """The challenger. Raises NoChampion: it is not loaded."""
+    if now.challenger is None:
+        message = "the challenger is not loaded"
+        raise NoChampion(message)
+    return now.challenger
+
+
+def _is_callers(now: Answering, given: Any, exc: Exception, *, is_one: bool) -> bool:  # noqa: ANN401 -- frame or row
+    """Whether the champion's error says nothing of it beside a challenger, which refuses these rows too.
+
+    Without an experiment it is the champion's, since the one before may have read what callers send.
+    """
+    if now.experiment is None or not isinstance(exc, InvalidRows):
+        return False
+    model = now.challenger
+    if model is None:  # whose errors are counted where the champion answers
+        return True
+    try:
+        if not is_one:
+            model.reader.rows(_given(now, given))
+        elif isinstance(given, Mapping):
+            RowSlot(len(model.features)).fill(model.reader.values(given), model.features)
+        else:
+            _one_row(model, _given(now, given))
+    except Exception:  # noqa: BLE001 -- whatever it is, the caller is told what the champion says
+        return True
+    return False
+
+
+def _given(now: Answering, given: Any) -> Any:  # noqa: ANN401 -- a frame or a row
+    """What the challenger is given of a frame or a row. Raises InvalidRows."""
+    return given if now.reads_the_same else _with_names(given)
+
+
 def _with_names(given: Any) -> Any:  # noqa: ANN401 -- a frame or a row
     """A pandas row, a mapping or a frame. Raises InvalidRows: an array is in the champion's order of columns."""
     if isinstance(given, np.ndarray):
         message = "an array has no names of columns, and the challenger reads others than the champion"
-        raise InvalidRows(message)
+        raise _NoNames(message)
     # A frame that is asked for what it lacks looks among its columns first: 4 µs.
     if not hasattr(given, "columns") and hasattr(given, "to_frame"):  # a pandas Series
         return given.to_frame().T.infer_objects()
@@ -780,6 +822,8 @@ def _forget_in_child() -> None:
         )
         router._answering = None  # noqa: SLF001 -- this module's own
         router._owns_services = False  # noqa: SLF001 -- connections are the parent's
+        router._counter = AnswerCounter()  # noqa: SLF001 -- what was counted and waits is the parent's
+        router._shadow = Shadow(router._recorder, router._counter)  # noqa: SLF001 -- as the counter
         router._following = threading.Lock()  # noqa: SLF001 -- whoever held it is not in this process
         _ROUTERS.discard(router)
 

@@ -66,7 +66,7 @@ class Answering:
     experiment: Experiment | None = None
     """That runs against this champion"""
     split: Assignment | None = None
-    """Which keys the challenger answers; None: none"""
+    """Which keys are the challenger's, who answers them once it is loaded; None: none"""
     shadow: ServedModel | None = None
     """The challenger that is asked and never returned"""
     reads_the_same: bool = False
@@ -76,22 +76,30 @@ class Answering:
     @classmethod
     def of(cls, champion: ServedModel, challenger: ServedModel | None, experiment: Experiment | None) -> Answering:
         """Give who answers; each of two versions accepts the columns of the other in a caller's rows."""
-        if challenger is None or experiment is None:
-            return cls(champion, None, experiment)
+        if experiment is None:
+            return cls(champion)
+        is_shadow, assignment = experiment.plan.mode is Mode.SHADOW, experiment.assignment
+        split = assignment if not is_shadow and (assignment.share > 0 or assignment.keys) else None
+        if challenger is None:
+            return cls(champion, None, experiment, split)
         both = frozenset({*champion.features, *challenger.features})
-        is_shadow, split = experiment.plan.mode is Mode.SHADOW, experiment.assignment
         challenger = replace(challenger, beside=challenger.beside | both, variant="challenger")
         return cls(
             replace(champion, beside=champion.beside | both),
             challenger,
             experiment,
-            split if not is_shadow and (split.share > 0 or split.keys) else None,
+            split,
             challenger if is_shadow else None,
             challenger.features == champion.features,
         )
 
+    @property
+    def share(self) -> float:
+        """Of the keys that the challenger answers now."""
+        return 0.0 if self.split is None or self.challenger is None else self.split.share
+
     def is_challengers(self, key: str | None) -> bool:
-        """Tell whether the challenger answers; never where there is no key."""
+        """Tell whether a key is the challenger's; never where there is none."""
         if self.split is None or not key:
             return False
         found = self._known.get(key)
@@ -102,7 +110,7 @@ class Answering:
         return found
 
     def of_challenger(self, keys: Sequence[str | None] | None) -> npt.NDArray[np.bool_] | None:
-        """(n,) the same of n keys; None where the champion answers all."""
+        """(n,) the same of n keys; None where all are the champion's."""
         if self.split is None or keys is None:
             return None
         found = np.fromiter(map(self.is_challengers, keys), dtype=np.bool_, count=len(keys))
@@ -117,8 +125,8 @@ class Answering:
             version=model.version,
             sha256=model.sha256,
             reason=self._reason(key, problem),
-            is_split=self.split is not None,
-            share=0.0 if self.split is None else self.split.share,
+            is_split=self.split is not None and self.challenger is not None,
+            share=self.share,
             experiment=self.experiment.id if self.experiment else None,
         )
 
@@ -136,13 +144,13 @@ class Answering:
 
     def routes(self) -> tuple[Route, ...]:
         """Give each version that is asked, the champion first."""
-        share, keys = (0.0, ()) if self.split is None else (self.split.share, tuple(sorted(self.split.keys)))
+        keys = () if self.split is None else tuple(sorted(self.split.keys))
         mode, experiment = (self.experiment.plan.mode.value, self.experiment.id) if self.experiment else (None, None)
         champion = Route(
             variant=self.champion.variant,
             version=self.champion.version,
             sha256=self.champion.sha256,
-            share=1.0 - share,
+            share=1.0 - self.share,
             experiment=experiment,
             mode=mode,
         )
@@ -150,5 +158,5 @@ class Answering:
             return (champion,)
         other = self.challenger
         return champion, replace(
-            champion, variant=other.variant, version=other.version, sha256=other.sha256, share=share, keys=keys
+            champion, variant=other.variant, version=other.version, sha256=other.sha256, share=self.share, keys=keys
         )

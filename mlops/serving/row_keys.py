@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mlops.domain.errors import InvalidRows
+from mlops.domain.experiments.assignment import key_of
 
 _CLOCK_TOLERANCE = timedelta(days=1)
 """Zones differ by so much: tomorrow's date may be today somewhere."""
@@ -60,18 +61,6 @@ def tickers_of(tickers: object, n: int) -> list[str]:
         message = f"{n} rows were given with {len(named)} tickers"
         raise InvalidRows(message)
     return named
-
-
-def key_of(key: object) -> str:
-    """A key as text that can be hashed. Raises InvalidRows for what is neither a text nor a whole number."""
-    if type(key) is str and key.isascii():  # nearly all
-        return key
-    if isinstance(key, int | np.integer) and not isinstance(key, bool):
-        key = str(key)
-    if not isinstance(key, str):
-        message = f"a key is a text, found {key!r:.80} ({type(key).__name__}); None where a row has none"
-        raise InvalidRows(message)
-    return key if key.isascii() else key.encode("utf-8", "replace").decode()
 
 
 def keys_of(keys: Iterable[object], n: int) -> list[str | None]:

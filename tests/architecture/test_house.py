@@ -8,10 +8,10 @@ from tests.architecture.house import Measure, measures
 
 #: Not within their bound yet: what they may be at most until they are.
 REACHED = {
-    "product lines": 69_500,
-    "modules": 369,
-    "modules with one importer": 69,
-    "public names per 1,000 lines": 35.6,
+    "product lines": 78_000,
+    "modules": 405,
+    "modules with one importer": 77,
+    "public names per 1,000 lines": 35.2,
 }
 
 

@@ -8,20 +8,32 @@ salt draws other keys, so that the same names are not those that every experimen
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
+
+from mlops.domain.errors import InvalidRows
 
 _BITS = 53
 """Of a hash, as many as a double has: positions are exact, and the same in every language."""
 
 
+def key_of(key: object) -> str:
+    """Give a key as text that can be hashed. Raises InvalidRows for what is neither a text nor a whole number."""
+    if type(key) is str and key.isascii():  # nearly all
+        return key
+    if isinstance(key, int | np.integer) and not isinstance(key, bool):
+        key = str(key)
+    if not isinstance(key, str):
+        message = f"a key is a text, found {key!r:.80} ({type(key).__name__}); None where a row has none"
+        raise InvalidRows(message)
+    return key if key.isascii() else key.encode("utf-8", "replace").decode()
+
+
 def position(key: str, *, salt: str) -> float:
     """Give the position of a key in [0, 1)."""
     # The length keeps salt "ab" with key "c" apart from salt "a" with key "bc".
-    text = f"{len(salt)}:{salt}{key}".encode()
+    text = f"{len(salt)}:{salt}{key_of(key)}".encode()
     digest = hashlib.blake2b(text, digest_size=8).digest()
     return float((int.from_bytes(digest, "big") >> (64 - _BITS)) / (1 << _BITS))
 
@@ -43,22 +55,15 @@ class Assignment:
             raise ValueError(message)
 
     def is_challengers(self, key: str) -> bool:
-        """Tell whether the challenger answers this key."""
-        return key in self.keys or position(key, salt=self.salt) < self.share
-
-    def of_challenger(self, keys: Iterable[str]) -> npt.NDArray[np.bool_]:
-        """(n,) the same of n keys."""
-        return np.fromiter((self.is_challengers(key) for key in keys), dtype=np.bool_)
+        """Tell whether the challenger answers a key of `key_of`; an empty one is none, and the champion's."""
+        return bool(key) and (key in self.keys or position(key, salt=self.salt) < self.share)
 
     def reason(self, key: str) -> str:
-        """Say in a sentence why this version answers the key."""
+        """Say in a sentence why this version answers a key of `key_of`."""
+        if not key:
+            return "without a key the champion answers"
         if key in self.keys:
             return f"{key} is among the {len(self.keys)} keys that were named for the challenger"
         at, who = position(key, salt=self.salt), "challenger" if self.is_challengers(key) else "champion"
         relation = "below" if who == "challenger" else "not below"
         return f"{key} lies at {at:.4f}, {relation} the challenger's share of {self.share:g}: the {who} answers"
-
-
-def moved(before: Assignment, after: Assignment, keys: Collection[str]) -> int:
-    """Count the keys that another version answers afterwards."""
-    return int(np.count_nonzero(before.of_challenger(keys) != after.of_challenger(keys)))

@@ -175,7 +175,7 @@ class AnswerCount:
     n_missing_rows: int
     """Rows that lacked a feature which the version reads"""
     latency_ms: tuple[int, ...]
-    """Requests by bucket of `LATENCY_BOUNDS_MS`, one more than these"""
+    """Requests by bucket of `LATENCY_BOUNDS_MS`, one more than these, by the time of one of their rows"""
 
     def __post_init__(self) -> None:
         """Raise ValueError where the buckets are not those of `LATENCY_BOUNDS_MS`."""

@@ -242,8 +242,10 @@ def _guardrails(grant: Grant, services: ScoreServices, experiment: Experiment, p
             variant: [one for one in counts if one.variant == variant and one.model_sha256 == identity.sha256]
             for variant, identity in ((CHAMPION, experiment.champion), (CHALLENGER, experiment.challenger))
         }
-        if of[CHALLENGER]:
-            found += guard_served(of[CHALLENGER], of[CHAMPION], policy)
+        # Where it is to answer and nobody was answered by it, its errors are not known, and no step is taken.
+        if of[CHALLENGER] or (of[CHAMPION] and experiment.share > 0):
+            errors, latency = guard_served(of[CHALLENGER], of[CHAMPION], policy)
+            found += [errors, latency] if latency.is_known else [errors]  # of calls, however few come
     return tuple(found)
 
 

@@ -25,7 +25,7 @@ from mlops.domain.errors import (
 )
 from mlops.domain.experiments.decision import Action, Mode
 from mlops.domain.experiments.policy import ExperimentPolicy, GuardrailPolicy
-from mlops.domain.experiments.records import Experiment, Measure
+from mlops.domain.experiments.records import LATENCY_BOUNDS_MS, AnswerCount, Experiment, Measure
 from mlops.domain.policies import LivePolicy, PromotionPolicy
 from mlops.domain.ports import ModelVersion
 from mlops.domain.promotion.evidence import replay
@@ -303,6 +303,33 @@ def test_a_challenger_whose_features_are_missing_is_stopped_by_its_guardrail(ser
     assert ended["words"] == "ended by a guardrail: missing features is 0.333, and may be 0.05"  # one of three features
     decision = services.ledger.promotions("growth")[0]
     assert replay(decision.evidence, decision.evidence_digest).agrees  # type: ignore[union-attr]  # there is one
+
+
+def test_a_canary_whose_challenger_answers_nobody_stays_on_its_step(better: FakeServices) -> None:
+    better.with_policy(guardrails=GuardrailPolicy(min_answers=8))
+    made = begun(better, mode=Mode.CANARY, steps=(0.1, 0.2, 1.0), min_days_on_step=1)
+    champion_answered = AnswerCount(
+        strategy="growth",
+        version="1",
+        model_sha256=str(made.champion.sha256),
+        variant="champion",
+        minute=better.ledger.now().replace(second=0, microsecond=0) + timedelta(minutes=1),
+        writer="one",
+        n=500,
+        n_errors=0,
+        n_positive=0,
+        n_missing_rows=0,
+        latency_ms=(0,) * (len(LATENCY_BOUNDS_MS) + 1),  # frames alone
+    )
+    days = days_after(STARTED, 8)
+    predict_days(better, days)
+    better.ledger.count_answers([champion_answered])
+    found = [scored(better, day).result["experiment"] for day in days[:7]]
+    assert found[-1]["words"] == "10% until its guardrails are known: error rate (0 of 8 answers)"
+    assert better.ledger.experiment(made.id).step == 0
+    its = replace(champion_answered, variant="challenger", version="2", model_sha256=str(made.challenger.sha256), n=50)
+    better.ledger.count_answers([its])
+    assert scored(better, days[7]).result["experiment"]["action"] == "advance"  # no call of one row is waited for
 
 
 def test_a_champion_that_moved_ends_it(better: FakeServices) -> None:

@@ -286,7 +286,7 @@ def test_an_experiment_is_followed_said_and_counted_row_by_row(
     with Service(settings, tmp_path / "serve.log", token=made_token(ledger)) as service:
         made = ledger.start_experiment(new_experiment(other, champion_seq=seq, share=0.5))
         wait_for(lambda: len(set(service.predict(rows, tickers=tickers).body["versions"])) == 2, "it is followed")
-        theirs = made.assignment.of_challenger(tickers).tolist()
+        theirs = [made.assignment.is_challengers(one) for one in tickers]
         day = date(2024, 3, 1)
         answer = service.predict(rows, tickers=tickers, as_of=str(day)).body
         assert answer["versions"] == ["2" if mine else "1" for mine in theirs]

@@ -12,7 +12,8 @@ from openfeature.evaluation_context import EvaluationContext
 from openfeature.exception import ErrorCode
 from openfeature.flag_evaluation import Reason
 
-from examples.flags import version_of
+from examples.flags import make_client, version_of
+from mlops.domain.errors import ConfigurationError
 from mlops.domain.experiments.decision import Mode
 from mlops.serving.openfeature import RoutingProvider
 from mlops.serving.router import ModelRouter
@@ -68,6 +69,24 @@ def test_each_key_is_told_the_version_that_answers_it(
     missing = client.get_string_details("growth", "none")
     assert (missing.value, missing.error_code) == ("none", ErrorCode.TARGETING_KEY_MISSING)
     assert version_of("growth", "", client) == (None, None)
+
+
+def test_the_sdk_closes_the_routers_that_were_opened_for_it_and_no_others(
+    services: ChampionServices, router: ModelRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[ModelRouter] = []
+
+    def made(strategy: str) -> ModelRouter:
+        opened.append(ModelRouter(strategy, services=services, poll_s=NEVER_S, recorder=Recording()))
+        return opened[-1]
+
+    monkeypatch.setattr("mlops.serving.openfeature.ModelRouter", made)
+    assert version_of("growth", "AAPL", make_client("growth")) == ("1", "champion")
+    api.set_provider(RoutingProvider({"growth": router}), "other")
+    api.shutdown()
+    with pytest.raises(ConfigurationError, match="was closed"):
+        _ = opened[0].model
+    assert router.model.version == "1"
 
 
 def test_a_shadow_divides_no_keys(client: OpenFeatureClient, router: ModelRouter, services: ChampionServices) -> None:

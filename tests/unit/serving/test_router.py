@@ -605,6 +605,21 @@ def test_a_router_of_before_a_fork_refuses_in_the_child(router: ModelRouter) -> 
     assert router.predict_one(ROW).version == "1"
 
 
+def test_a_router_that_is_closed_in_a_child_writes_nothing_of_its_parents(
+    router: ModelRouter, services: ChampionServices, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = multiprocessing.get_context("fork")
+    written = context.SimpleQueue()
+    monkeypatch.setattr(services.one, "count_answers", lambda rows: written.put((os.getpid(), rows[0].n)))
+    router.predict_one(ROW)
+    child = context.Process(target=router.close)
+    with suppress(DeprecationWarning):
+        child.start()
+    child.join(60)
+    router.close()
+    assert (child.exitcode, written.get(), written.empty()) == (0, (os.getpid(), 1), True)
+
+
 def test_a_thousand_swaps_under_load_mix_no_answer_and_fail_none(
     router: ModelRouter, services: ChampionServices
 ) -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import threading
+import time
+import tracemalloc
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +19,10 @@ from structlog.testing import capture_logs
 
 from mlops.domain.errors import InvalidRows, NoChampion
 from mlops.domain.experiments.decision import Mode
+from mlops.reporting.experiments import routed
 from mlops.serving import shadow
-from mlops.serving.router import COUNTS_EVERY_S, ModelRouter
+from mlops.serving.answer_counter import AnswerCounter
+from mlops.serving.router import _GRACE_S, COUNTS_EVERY_S, ModelRouter
 from tests.support.serving import (
     FEATURES,
     NEVER_S,
@@ -26,6 +32,7 @@ from tests.support.serving import (
     classifier,
     frame,
     model_bytes,
+    served,
 )
 from tests.support.waiting import wait_for
 
@@ -73,7 +80,7 @@ def test_each_key_is_answered_by_the_version_that_the_assignment_says(
 ) -> None:
     started(services, router)
     assert services.one.experiment_now is not None
-    theirs = services.one.experiment_now.assignment.of_challenger(TICKERS)
+    theirs = np.array([services.one.experiment_now.assignment.is_challengers(one) for one in TICKERS])
     assert 100 < theirs.sum() < 200
     answers = router.predict(FRAME, tickers=TICKERS, as_of=DAY)
     np.testing.assert_allclose(answers.probability, np.where(theirs, BY["2"], BY["1"]), atol=1e-6)
@@ -140,6 +147,15 @@ def test_another_process_gives_each_key_to_the_same_version(services: ChampionSe
     with ModelRouter("growth", services=services, poll_s=NEVER_S, recorder=Recording()) as other:
         both = [one.predict(FRAME, tickers=TICKERS).versions for one in (router, other)]
     assert both[0] == both[1]
+
+
+@pytest.mark.parametrize("key", ["AAPL", "Zürich", "half of a pair \udcff", ""])
+def test_whoever_is_asked_about_a_key_says_the_same(services: ChampionServices, router: ModelRouter, key: str) -> None:
+    for share in (0.25, 0.5, 1.0):
+        started(services, router, share=share)
+        told = routed(services.one.serving_state("growth"), key)
+        assert (told.version, told.variant) == router.predict_one(ROW, key=key)[1::2]
+        assert (told.key, told.version) == (router.explain_route(key).key, router.explain_route(key).version)
 
 
 def test_it_is_said_why_a_version_answers(services: ChampionServices, router: ModelRouter) -> None:
@@ -259,7 +275,8 @@ def test_a_row_that_the_challenger_cannot_answer_is_the_champion_s_and_counted(
         assert router.predict(FRAME, tickers=TICKERS).versions == ["1"] * 300
     assert [line["event"] for line in logs] == ["serving.challenger_failed"]
     found = counted(router, services, "2", "challenger")
-    assert (found["n"], found["n_errors"]) == (302, 302)
+    assert (found["n"], found["n_errors"]) == (301, 301)
+    assert router.status().not_asked == 1  # the array, which has no names of columns
     both = FRAME.assign(feature_6=1.0)
     assert router.predict_one(dict.fromkeys(wider, 1.0), key="A").version == "2"
     assert router.predict(both, tickers=TICKERS).versions == ["2"] * 300
@@ -278,18 +295,107 @@ def wide_classifier() -> Any:
     return classifier(seed=2).__class__(n_estimators=5, n_jobs=1).fit(x, (x.feature_6 > 250).astype(int))
 
 
-def test_rows_that_both_refuse_are_the_caller_s_and_count_as_nobody_s(
-    services: ChampionServices, router: ModelRouter
+def errors(router: ModelRouter, services: ChampionServices) -> list[tuple[int, int]]:
+    found = [counted(router, services, *one) for one in (("1",), ("2", "challenger"))]
+    return [(one["n"], one["n_errors"]) for one in found]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+@pytest.mark.parametrize("mode", [Mode.AB, Mode.SHADOW])
+def test_rows_that_both_refuse_are_errors_of_neither(
+    services: ChampionServices, router: ModelRouter, mode: Mode, share: float
+) -> None:
+    started(services, router, share=share, mode=mode)
+    for row in ({}, {**ROW, "feature_1": "x"}, FRAME.to_numpy()[0, :3], FRAME.head(2)):
+        with pytest.raises(InvalidRows):
+            router.predict_one(row, key="A")
+    for rows in (FRAME.drop(columns="feature_1"), FRAME.to_numpy()[:, :3]):
+        with pytest.raises(InvalidRows, match="growth version 1"):
+            router.predict(rows, keys=TICKERS)
+    assert errors(router, services) == [(0, 0), (0, 0)]
+
+
+def test_rows_that_the_champion_alone_refuses_are_its_errors(services: ChampionServices, router: ModelRouter) -> None:
+    started(services, router, classifier(seed=2, features=FEATURES[:5]), share=1.0)
+    narrow = FRAME[list(FEATURES[:5])]
+    assert router.predict_one(narrow.iloc[0].to_dict(), key="A").version == "2"
+    for row in (narrow.iloc[0].to_dict(), narrow.head(1)):
+        with pytest.raises(InvalidRows, match="growth version 1"):
+            router.predict_one(row)
+    with pytest.raises(InvalidRows, match="growth version 1"):
+        router.predict(narrow)
+    assert errors(router, services) == [(302, 302), (1, 0)]
+
+
+def test_a_challenger_that_fails_is_told_from_callers_who_send_what_nobody_reads(
+    services: ChampionServices, router: ModelRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started(services, router, share=1.0)
-    with pytest.raises(InvalidRows, match="growth version 1"):
-        router.predict_one({}, key="A")
-    with pytest.raises(InvalidRows, match="growth version 1"):
-        router.predict_one({})
-    router.predict_one(ROW, key="A")
-    router.predict_one(ROW)
-    found = [counted(router, services, *one) for one in (("1",), ("2", "challenger"))]
-    assert [(one["n"], one["n_errors"]) for one in found] == [(1, 0), (1, 0)]
+    real = router._one
+
+    def fails(model: Any, row: Any, **options: Any) -> Any:
+        if model.variant == "challenger" and row.get("feature_0") == 7.0:
+            raise RuntimeError("a defect")
+        return real(model, row, **options)
+
+    monkeypatch.setattr(router, "_one", fails)
+    for place in range(1000):
+        row = {} if place % 50 == 0 else {**ROW, "feature_0": 7.0 if place % 10 == 1 else 1.0}
+        with nullcontext() if row else pytest.raises(InvalidRows):
+            router.predict_one(row, key="A")
+    assert errors(router, services) == [(100, 0), (980, 100)]
+
+
+def test_rows_of_a_challenger_that_is_not_loaded_in_time_are_its_errors(services: ChampionServices) -> None:
+    now = [100.0]
+    services.challenge(SECOND, share=1.0)
+    services.keep(model_bytes(SECOND), content=b"damaged")
+    with ModelRouter(
+        "growth", services=services, poll_s=NEVER_S, recorder=Recording(), monotonic=lambda: now[0]
+    ) as router:
+        now[0] += _GRACE_S - 1
+        router.predict_one(ROW, key="A")
+        assert errors(router, services) == [(1, 0), (0, 0)]
+        now[0] += 1
+        assert router.predict_one(ROW, key="A").version == "1"
+        assert router.predict_one(ROW).version == "1"
+        assert router.predict(FRAME, tickers=TICKERS).versions == ["1"] * 300
+        with pytest.raises(InvalidRows):
+            router.predict_one({}, key="A")
+        assert errors(router, services) == [(303, 0), (301, 301)]
+        assert (router.status().challenger_share, router.explain_route("A").is_split) == (0.0, False)
+        services.keep(model_bytes(SECOND))
+        router.follow()
+        assert router.predict_one(ROW, key="A").version == "2"
+        assert errors(router, services) == [(303, 0), (302, 301)]
+
+
+@pytest.mark.parametrize("mode", [Mode.AB, Mode.SHADOW])
+def test_the_latency_of_a_frame_is_that_of_one_of_its_rows_whatever_part_a_version_has(
+    services: ChampionServices, router: ModelRouter, monkeypatch: pytest.MonkeyPatch, mode: Mode
+) -> None:
+    started(services, router, share=0.0, mode=mode, keys=("A",) if mode is Mode.AB else ())
+    now_ns = [0]
+    for clock in ("perf_counter_ns", "thread_time_ns"):
+        monkeypatch.setattr(time, clock, lambda: now_ns[0])
+    for route in (router._answering.champion, router._answering.challenger):  # type: ignore[union-attr]
+        real = route.predictor.probabilities  # type: ignore[union-attr]
+
+        def slow(rows: Any, real: Any = real) -> Any:
+            now_ns[0] += 1_000_000 * len(rows)
+            return real(rows)
+
+        monkeypatch.setattr(route.predictor, "probabilities", slow)  # type: ignore[union-attr]
+    for _ in range(3):
+        router.predict(FRAME.head(10), keys=["A", *TICKERS[:9]])
+    for key in ("A", "B"):
+        router.predict_one(ROW, key=key)
+        router.predict(FRAME.head(1), keys=[key])
+    router.close()
+    for variant, n in (("champion", 5 if mode is Mode.AB else 7), ("challenger", 5 if mode is Mode.AB else 1)):
+        calls = [one.latency_ms for one in services.one.counted.values() if one.variant == variant]
+        assert np.sum(calls) == np.sum([one[0] for one in calls])  # none takes a part's milliseconds
+        assert np.sum(calls) >= n if variant == "challenger" else np.sum(calls) == n
 
 
 # -- a shadow
@@ -336,6 +442,57 @@ def test_a_shadow_with_other_columns_reads_the_caller_s_row_as_it_was(
     assert services.one.counts("2", "challenger")["n_errors"] == 1
 
 
+def test_a_shadow_keeps_the_answers_that_have_ticker_and_date_with_their_own(
+    services: ChampionServices, router: ModelRouter, recorder: Recording
+) -> None:
+    started(services, router, mode=Mode.SHADOW, share=0.0)
+    expected = []
+    for place in range(0, 30, 6):
+        part = [FRAME.iloc[place + at : place + at + 2] for at in (0, 2, 4)]
+        router.predict(part[0], tickers=["A", "B"])
+        router.predict(part[1], tickers=TICKERS[place : place + 2], as_of=DAY + timedelta(days=place))
+        router.predict(part[2], as_of=DAY)
+        expected += [
+            (TICKERS[place + at], DAY + timedelta(days=place), pytest.approx(BY["2"][place + 2 + at], abs=1e-6))
+            for at in (0, 1)
+        ]
+    router.close()
+    found = [one for one in recorder.recorded if one[0].variant == "challenger"]
+    assert [row for one in found for row in zip(*one[1:4], strict=True)] == expected
+    by_champion = [digest for one in recorder.recorded if one[0].variant == "champion" for digest in one[4]]
+    assert [digest for one in found for digest in one[4]] == by_champion
+    assert services.one.counts("2", "challenger")["n"] == 30
+
+
+def test_rows_whose_answers_a_shadow_could_not_keep_are_counted(services: ChampionServices) -> None:
+    class Failing(Recording):
+        def record(self, *given: Any) -> None:
+            if given[0].variant == "challenger":
+                raise OSError("no such disk")
+
+    services.challenge(SECOND, mode=Mode.SHADOW, share=0.0)
+    with ModelRouter("growth", services=services, poll_s=NEVER_S, recorder=Failing()) as router:
+        router.predict(FRAME.head(7), tickers=TICKERS[:7], as_of=DAY)
+        router.predict(FRAME.head(5))  # which is not to be kept
+        router.close()
+        assert router.status().shadow_dropped == 7
+
+
+def test_rows_by_name_that_wait_for_a_shadow_take_no_more_than_is_counted(
+    recorder: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = shadow.Shadow(recorder, AnswerCounter(), limit_bytes=2_000_000)
+    monkeypatch.setattr(waiting, "_wake", lambda: None)
+    body = json.dumps({f"a_feature_with_number_{place}": place + 0.123 for place in range(45)})
+    model = served(SECOND)
+    tracemalloc.start()
+    while waiting.n_dropped == 0:
+        waiting.offer(model, json.loads(body), ["AAPL"], [DAY])
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert taken < 2_200_000
+
+
 def test_a_shadow_drops_what_is_more_than_it_can_answer(
     services: ChampionServices, recorder: Recording, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -367,7 +524,7 @@ def test_answers_are_counted_by_version_and_minute_and_written_at_close(services
     found = services.one.counts("1")
     n_missing = int(FRAME.isna().any(axis=1).sum())
     missing_first = bool(FRAME.iloc[0].isna().any())
-    assert (found["n"], found["n_errors"], found["timed"]) == (304, 0, 5)
+    assert (found["n"], found["n_errors"], found["timed"]) == (604, 300, 5)
     assert found["n_missing_rows"] == n_missing + 1 + 2 * missing_first
     assert {one.writer for one in services.one.counted.values()} == {router._counter._writer}
 
