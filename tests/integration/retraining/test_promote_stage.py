@@ -134,7 +134,7 @@ def test_a_version_that_the_registry_loses_during_the_decision_is_no_champion(
     def lost(name: str, version: str) -> bytes:
         raise VersionNotFound(f"version {version} of {name!r} is not in the registry")
 
-    monkeypatch.setattr("mlops.stages.promote.keep_model", lambda *_: lost(MODEL, "1"))
+    monkeypatch.setattr("mlops.registry.kept_models.keep_model", lambda *_: lost(MODEL, "1"))
     with pytest.raises(VersionNotFound):
         decided(services)
     assert champion(services) is None

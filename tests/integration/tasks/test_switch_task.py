@@ -40,7 +40,7 @@ def test_a_worker_of_the_users_answers_and_one_that_fails_is_no_answer(services:
     theirs = Celery("theirs", broker=redis_url, backend=redis_url, set_as_current=False)
     asked: list[dict[str, Any]] = []
 
-    @theirs.task(name=TASK)
+    @theirs.task(name=TASK, shared=False)  # of this app alone
     def may_switch_now(**arguments: Any) -> dict[str, Any]:
         asked.append(arguments)
         if len(asked) > 1:
