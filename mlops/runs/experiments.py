@@ -169,7 +169,9 @@ def start(
     raise.
     """
     if len(reason.strip()) < _LEAST_REASON:
-        raise ConfigurationError("an experiment is kept with its reason; give one")
+        raise ConfigurationError(
+            f"an experiment is kept with its reason, of {_LEAST_REASON} characters at least (found {reason.strip()!r})"
+        )
     running = services.ledger.running_experiment(strategy)
     champion = services.ledger.champion(strategy)
     if running is not None and running.champion_seq == champion.seq:
@@ -225,9 +227,12 @@ def _prepared(
     of_measure = services.daily_differences(strategy, champion, version, identity)
     chosen = _chosen(strategy, of_measure, options.measure)
     two = {champion.identity.sha256, identity.sha256}  # whichever is the champion
-    n_earlier = sum(
-        {one.champion.sha256, one.challenger.sha256} == two for one in ledger.experiments(name, limit=_EARLIER)
-    )
+    earlier = [
+        one for one in ledger.experiments(name, limit=_EARLIER) if {one.champion.sha256, one.challenger.sha256} == two
+    ]
+    # One that ended before a day was scored could decide nothing falsely.
+    looks = ledger.newest_looks([one.id for one in earlier])
+    n_earlier = sum(one.n_days > 0 for one in looks.values())
     salt = f"{name}/{champion.seq}/{version.version}/{newest}"
     plan, duration = _plan(strategy, chosen, options, salt=salt, n_earlier=n_earlier)
     found = Preview(

@@ -64,6 +64,8 @@ class Assignment:
             return "without a key the champion answers"
         if key in self.keys:
             return f"{key} is among the {len(self.keys)} keys that were named for the challenger"
+        if not self.share:
+            return f"{key} is not among the challenger's keys, which has no other share: the champion answers"
         at, who = position(key, salt=self.salt), "challenger" if self.is_challengers(key) else "champion"
         relation = "below" if who == "challenger" else "not below"
         return f"{key} lies at {at:.4f}, {relation} the challenger's share of {self.share:g}: the {who} answers"

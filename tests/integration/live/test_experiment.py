@@ -473,7 +473,13 @@ def test_an_older_challenger_is_compared_on_dates_that_the_champion_held_out(bet
 
 
 def test_another_experiment_of_the_same_two_has_half_of_the_alpha(better: FakeServices) -> None:
+    unseen = begun_of(better, "2")
+    better.ledger.steer_experiment(unseen.id, "abort", by="ann", reason="a test")
     first = begun_of(better, "2")
+    assert first.plan.alpha == unseen.plan.alpha  # no day of that one was scored
+    days = days_after(STARTED, 3)
+    predict_days(better, days)
+    scored(better, days[1])
     better.ledger.steer_experiment(first.id, "abort", by="ann", reason="a test")
     found = preview(better, "growth", "2")
     assert found.plan.alpha == first.plan.alpha / 2
