@@ -528,7 +528,8 @@ def test_who_answers_is_one_statement_that_reads_by_keys(ledger: SqlLedger, serv
         plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {explained}").scalars())
         connection.exec_driver_sql("RESET enable_seqscan")
     assert "Seq Scan" not in plan
-    assert "uq_mlops_experiment_running" in plan
+    # By the one that the planner finds cheaper for the rows that other tests have left.
+    assert "uq_mlops_experiment_running" in plan or "ix_mlops_experiment_strategy" in plan
     ledger.steer_experiment(made.id, "abort", by="ada", reason="enough")
     assert serving.serving_state("growth").experiment is None
 
