@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import date
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, case, exists, func, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, and_, exists, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from mlops.domain.errors import ChampionMoved
 from mlops.domain.experiments.decision import Action
-from mlops.domain.promotion.records import Champion, EarlierDecision, ModelIdentity, Promotion, PromotionDecision
+from mlops.domain.promotion.records import Champion, ModelIdentity, Promotion, PromotionDecision
 from mlops.domain.records import LIVE, Grant
 from mlops.ledger import tables
 from mlops.ledger.auditing import add_audit_line
@@ -23,16 +22,11 @@ from mlops.ledger.stages import held_by, lease_lost
 _stage = tables.stage.c
 _champion = tables.champion.c
 _promotion = tables.promotion.c
-_finding = tables.registry_finding.c
 _experiment = tables.experiment.c
-_file = tables.model_file.c
 
 PRODUCTION = "Production"
-ARCHIVED = "Archived"
-_TESTED = ("promote", "keep", "inconclusive", "await_approval")
+TESTED = ("promote", "keep", "inconclusive", "await_approval")
 """Decisions that came out of a comparison with the champion."""
-_JUDGED = (*_TESTED, "refuse", "override")
-"""Decisions that looked at the version's gates."""
 CHAMPION_COLUMNS = (
     _champion.version,
     _champion.seq,
@@ -70,7 +64,7 @@ class Champions(Repository):
         """
         with self.database.transaction("ledger.decide") as connection:
             fence(connection, grant)
-            first = _promotion_where(connection, _promotion.run_id == grant.run_id)
+            first = promotion_where(connection, _promotion.run_id == grant.run_id)
             if first is not None:
                 return first
             champion = champion_now(connection, grant.namespace, grant.strategy)
@@ -87,7 +81,7 @@ class Champions(Repository):
         experiment_id: int | None = None,
     ) -> Promotion:
         """Commit a run's decision. maker : the run; run_id : None where it has decided something else already."""
-        if decision.decision in _TESTED and champion.seq != decision.expected_seq:
+        if decision.decision in TESTED and champion.seq != decision.expected_seq:
             raise _moved(champion, decision)
         is_new = champion.identity.made_by is None and decision.identity.made_by == maker
         is_champion = champion.is_version(decision.version, decision.identity) and not is_new
@@ -169,7 +163,7 @@ class Champions(Repository):
             _end_experiment_of(connection, champion, decision, version=version)
         if decision.decision == "override":
             _audit_override(connection, champion.strategy, decision, run_id)
-        return _promotion_of(row)
+        return promotion_of(row)
 
     def _swapped(
         self,
@@ -194,171 +188,10 @@ class Champions(Repository):
         swap = update(tables.champion).where(_is(champion), _champion.seq == decision.expected_seq)
         return connection.execute(swap.values(values)).rowcount == 1
 
-    def promotion_of(self, run_id: str) -> Promotion | None:
-        """The decision of a run, or None."""
-        with self.database.reading() as connection:
-            return _promotion_where(connection, _promotion.run_id == run_id)
-
-    def promotion(self, promotion_id: int) -> Promotion | None:
-        """The decision of this id, or None."""
-        with self.database.reading() as connection:
-            return _promotion_where(connection, _promotion.id == promotion_id)
-
-    def promotions(self, strategy: str | None = None, *, limit: int = 50, namespace: str = LIVE) -> list[Promotion]:
-        """Newest first."""
-        query = select(tables.promotion).where(_promotion.namespace == namespace)
-        if strategy is not None:
-            query = query.where(_promotion.strategy == strategy)
-        with self.database.reading() as connection:
-            return [_promotion_of(row) for row in connection.execute(query.order_by(_promotion.id.desc()).limit(limit))]
-
-    def newest_decision(
-        self, strategy: str, version: str, identity: ModelIdentity, *, judged: bool = False, namespace: str = LIVE
-    ) -> Promotion | None:
-        """The last decision about a version, whoever made it, or the last that looked at its gates; None: none.
-
-        Decisions about another model that had the same number are not looked at.
-        """
-        query = select(tables.promotion).where(
-            _promotion.namespace == namespace,
-            _promotion.strategy == strategy,
-            _promotion.version == version,
-            or_(_promotion.model_sha256.is_(None), _is_or_unknown(identity.sha256, _promotion.model_sha256)),
-            or_(_promotion.made_by.is_(None), _is_or_unknown(identity.made_by, _promotion.made_by)),
-        )
-        if judged:
-            query = query.where(_promotion.decision.in_(_JUDGED))
-        with self.database.reading() as connection:
-            row = connection.execute(query.order_by(_promotion.id.desc()).limit(1)).one_or_none()
-        return None if row is None else _promotion_of(row)
-
-    def former_champions(self, strategy: str, *, namespace: str = LIVE) -> list[Promotion]:
-        """What can be rolled back to: the last promotion of each model that was champion, newest first, without the
-        present champion.
-        """
-        query = (
-            select(tables.promotion)
-            .where(
-                _promotion.namespace == namespace,
-                _promotion.strategy == strategy,
-                _promotion.target_stage == PRODUCTION,
-                # a decision about the champion that kept it in place made nobody champion
-                _promotion.decision.not_in(["keep", "inconclusive", "refuse", "await_approval"]),
-            )
-            .order_by(_promotion.id.desc())
-        )
-        with self.database.reading() as connection:
-            champion = champion_now(connection, namespace, strategy)
-            rows = [_promotion_of(row) for row in connection.execute(query)]
-        found: dict[tuple[str | None, ...], Promotion] = {}
-        for one in rows:
-            is_known = one.identity.sha256 is not None and one.identity.made_by is not None
-            # By its model alone where that is known: a champion that was restored has two numbers.
-            key = (one.identity.sha256, one.identity.made_by) if is_known else (one.version, *_parts(one.identity))
-            is_champion = (
-                one.identity == champion.identity if is_known else champion.is_version(one.version, one.identity)
-            )
-            if not is_champion:
-                found.setdefault(key, one)
-        return list(found.values())
-
-    def champions_identities(self, *, keep_former: int) -> tuple[set[ModelIdentity], set[ModelIdentity]]:
-        """All models that were ever champions or tried beside one; and those of them that are champions, or among the
-        newest former ones, or are tried now.
-        """
-        query = (
-            select(_promotion.namespace, _promotion.strategy, _promotion.model_sha256, _promotion.made_by)
-            .where(_promotion.target_stage == PRODUCTION, _promotion.model_sha256.is_not(None))
-            .order_by(_promotion.id.desc())
-        )
-        tried = select(_experiment.challenger_sha256, _experiment.challenger_made_by, _experiment.ended_at)
-        with self.database.reading() as connection:
-            rows = connection.execute(query).all()
-            challengers = {
-                (ModelIdentity(sha256=row.challenger_sha256, made_by=row.challenger_made_by), row.ended_at is None)
-                for row in connection.execute(tried)
-            }
-        of_strategy: dict[tuple[str, str], dict[ModelIdentity, None]] = {}
-        for row in rows:
-            identity = ModelIdentity(sha256=row.model_sha256, made_by=row.made_by)
-            of_strategy.setdefault((row.namespace, row.strategy), {}).setdefault(identity)
-        known = {one for found in of_strategy.values() for one in found}
-        wanted = {one for found in of_strategy.values() for one in list(found)[: keep_former + 1]}
-        return known | {one for one, _ in challengers}, wanted | {one for one, runs in challengers if runs}
-
     def identify(self, promotion_id: int, identity: ModelIdentity) -> None:
         """Note what the version of a decision is known by, where an earlier version of this system did not."""
         with self.database.transaction("ledger.identify") as connection:
             connection.execute(select(func.mlops_identify_promotion(promotion_id, identity.sha256, identity.made_by)))
-
-    def decisions_since(self, strategy: str, *, since: date, namespace: str = LIVE) -> tuple[EarlierDecision, ...]:
-        """What decisions dated `since` or later came to in a comparison with a champion, oldest first.
-
-        A refused version was stopped by its gates; where it was compared as well, that comparison counts.
-        """
-        evidence = _promotion.evidence
-        day = func.coalesce(_promotion.as_of, func.date(_promotion.created_at))
-        level = evidence["error"]["level"]
-        query = (
-            select(
-                _promotion.version,
-                _promotion.previous_version,
-                _promotion.decision,
-                day.label("day"),
-                evidence["model_sha256"].as_string().label("model_sha256"),
-                evidence["common"]["data_fingerprint"].as_string().label("rows"),
-                evidence["common"]["predictions_challenger"].as_string().label("predictions"),
-                evidence["test"]["metric"].as_string().label("metric"),
-                evidence["test"]["margin"].as_float().label("margin"),
-                level.as_float().label("level"),
-                evidence["error"]["spends"].as_float().label("spends"),
-                evidence["missed_gates"].label("missed"),
-            )
-            .where(
-                _promotion.namespace == namespace,
-                _promotion.strategy == strategy,
-                or_(_promotion.decision.in_(_TESTED), level.as_float().is_not(None)),
-                day >= since,
-            )
-            .order_by(_promotion.id)
-        )
-        with self.database.reading() as connection:
-            return tuple(_earlier(row) for row in connection.execute(query))
-
-    def unprojected(self, *, limit: int = 50) -> list[Promotion]:
-        """Live promotions that the registry does not show yet, oldest first.
-
-        One that a later decision about the same version overtook is left out. One to Production that is not the
-        champion any more is given as `Archived`, so that a late repair never shows an old champion.
-        """
-        later = tables.promotion.alias()
-        overtaken = exists().where(
-            later.c.namespace == _promotion.namespace,
-            later.c.strategy == _promotion.strategy,
-            same_model(later.c, _promotion),
-            later.c.id > _promotion.id,
-        )
-        made = tables.promotion.alias()
-        is_champion = exists().where(
-            _champion.namespace == _promotion.namespace,
-            _champion.strategy == _promotion.strategy,
-            _champion.version == _promotion.version,
-            made.c.id == _champion.promotion_id,
-            same_model(made.c, _promotion),
-        )
-        target = case(
-            (and_(_promotion.target_stage == PRODUCTION, ~is_champion), ARCHIVED),
-            else_=_promotion.target_stage,
-        )
-        columns = [column for column in _promotion if column.name != "target_stage"]
-        query = (
-            select(*columns, target.label("target_stage"))
-            .where(_promotion.projected_at.is_(None), _promotion.namespace == LIVE, ~overtaken)
-            .order_by(_promotion.id)
-            .limit(limit)
-        )
-        with self.database.reading() as connection:
-            return [_promotion_of(row) for row in connection.execute(query)]
 
     def projected(self, promotion_id: int) -> None:
         """The registry was seen to agree; with it, all earlier decisions about the same version are done."""
@@ -442,14 +275,6 @@ def same_model(
     )
 
 
-def _is_or_unknown(wanted: str | None, column: ColumnElement[str]) -> ColumnElement[bool]:
-    return true() if wanted is None else column == wanted
-
-
-def _parts(identity: ModelIdentity) -> tuple[str | None, str | None]:
-    return identity.sha256, identity.made_by
-
-
 def champion_now(connection: Connection, namespace: str, strategy: str, *, is_locked: bool = False) -> Champion:
     """The champion; `is_locked`: nobody swaps it until this commits."""
     query = select(*CHAMPION_COLUMNS).select_from(CHAMPION_AND_PROMOTION)
@@ -472,29 +297,13 @@ def champion_of(row: AnyRow | None, namespace: str, strategy: str) -> Champion:
     )
 
 
-def _promotion_where(connection: Connection, condition: ColumnElement[bool]) -> Promotion | None:
+def promotion_where(connection: Connection, condition: ColumnElement[bool]) -> Promotion | None:
+    """The one decision for which this holds, or None."""
     row = connection.execute(select(tables.promotion).where(condition)).one_or_none()
-    return None if row is None else _promotion_of(row)
+    return None if row is None else promotion_of(row)
 
 
-def _earlier(row: AnyRow) -> EarlierDecision:
-    day = row.day if isinstance(row.day, date) else date.fromisoformat(str(row.day)[:10])
-    return EarlierDecision(
-        version=row.version,
-        champion=row.previous_version,
-        decision=row.decision,
-        day=day,
-        model_sha256=row.model_sha256,
-        rows=row.rows,
-        predictions=row.predictions,
-        metric=row.metric,
-        margin=row.margin,
-        level=row.level,
-        spends=row.spends or 0.0,
-        missed=tuple(str(gate["metric"]) for gate in row.missed or ()),
-    )
-
-
-def _promotion_of(row: AnyRow) -> Promotion:
+def promotion_of(row: AnyRow) -> Promotion:
+    """The decision of a row of `mlops_promotion`."""
     identity = ModelIdentity(sha256=row.model_sha256, made_by=row.made_by)
     return mapped(Promotion, row, reasons=tuple(row.reasons), identity=identity)

@@ -23,6 +23,7 @@ from mlops.ledger.people.policy_edits import Policies
 from mlops.ledger.people.sign_in_limits import SignInLimits
 from mlops.ledger.queries.attempts import Attempts
 from mlops.ledger.queries.checks import CheckList
+from mlops.ledger.queries.decisions import Decisions
 from mlops.ledger.queries.live import LiveQueries
 from mlops.ledger.queries.models import ModelList
 from mlops.ledger.queries.readers import RunQueries
@@ -45,6 +46,7 @@ class SqlLedger(
     Leases,
     StageCompletion,
     Experiments,
+    Decisions,
     ModelFiles,
     Reconciling,
     Outboxes,
