@@ -79,7 +79,8 @@ def _simulated(bars: Bars, experiments: int) -> Simulation:
 
 def _replayed(bars: Bars, strategies: list[str] | None, *, every: int) -> list[tuple[Summary, list[Ended]]]:
     from config.settings import ROOT, load_settings
-    from lab.experiment_replay import CASES, PERIODS, History, replay, starts_of, summarise, with_label
+    from lab.experiment_history import History
+    from lab.experiment_replay import CASES, PERIODS, replay, starts_of, summarise, with_label
     from lab.live_evaluation import strategy_rows
     from mlops.features.price_universes import price_source
     from mlops.features.sample import compute_sample, read_prices

@@ -15,34 +15,24 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
+from lab.experiment_history import Days, History, Vector
 from lab.experiment_walk import walk
-from lab.live_evaluation import past_rows, train_both
 from mlops.domain.errors import DataError
-from mlops.domain.experiments.daily_scores import increment_difference, mark_difference
 from mlops.domain.experiments.decision import Action, Guardrail, Mode
 from mlops.domain.experiments.duration import planned_days, planned_watch_days
 from mlops.domain.experiments.guardrails import PairedAnswers, guard_answers
-from mlops.domain.experiments.measures import day_part, measures_of
 from mlops.domain.experiments.policy import ExperimentPolicy, GuardrailPolicy
 from mlops.domain.experiments.records import Measure
 from mlops.domain.experiments.rollback import FormerChampion, RollbackAction, RollbackFacts, evidence_of
 from mlops.domain.experiments.sequence import confidence_sequence, mixture_variance
-from mlops.domain.labels import Label, is_return, parse_label
+from mlops.domain.labels import is_return
 from mlops.domain.training.trading import TRADING_DAYS
-from mlops.stages.labelled_rows import read_labelled, split_rows
+from mlops.stages.live.pairs import MIN_DATES, RECENT_DATES
 from mlops.stages.scoring import positive_probability
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
-
-    from config.settings import Settings
     from mlops.domain.policies import Strategy
-    from mlops.domain.ports import FeatureSource, TrainingControl
-
-Vector = npt.NDArray[np.float64]
 
 PERIODS = ((2007, 2009), (2019, 2021))
 """First and last year in which experiments start"""
@@ -53,132 +43,7 @@ LONG_WATCH = 252
 OLD_YEARS = 5
 DECAYS_AFTER = 20
 """Scored days on which a champion that decays is as it was"""
-_RECENT_DATES = 20
-"""Newest dates whose calls the guardrails compare, and earlier ones until there are enough"""
-_MIN_DATES = 5
-"""Fewer say more of the market than of a version (both as in `mlops.stages.live.look`)"""
 _SEED = 17
-
-
-@dataclass(frozen=True, kw_only=True)
-class Model:
-    """A training as of a day."""
-
-    as_of: date
-    judge: Any
-    """Knows no held-out date"""
-    registered: Any
-    features: tuple[str, ...]
-    held_out: npt.NDArray[np.datetime64]
-    """Dates, ascending"""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Days:
-    """Rows of successive dates, and what came of them."""
-
-    dates: npt.NDArray[np.datetime64]
-    """(n,) ascending"""
-    table: pd.DataFrame
-    y: npt.NDArray[np.int8]
-    known: npt.NDArray[np.bool_]
-    part: Vector
-    """(n,) of the measure"""
-    move: Vector
-    """(n,) the next date's absolute return"""
-
-    def only(self, on: npt.NDArray[np.bool_]) -> Days:
-        """Give some of the rows. on : (n,)"""
-        return Days(
-            dates=self.dates[on],
-            table=self.table.loc[on],
-            y=self.y[on],
-            known=self.known[on],
-            part=self.part[on],
-            move=self.move[on],
-        )
-
-
-class History:
-    """A strategy's past: its rows, and its models, each trained once."""
-
-    def __init__(
-        self,
-        source: FeatureSource,
-        strategy: Strategy,
-        table: pa.Table,
-        close: pd.DataFrame,
-        *,
-        settings: Settings,
-        control: TrainingControl,
-    ) -> None:
-        self.strategy = strategy
-        self._source, self._settings, self._control = source, settings, control
-        self._models: dict[date, Model] = {}
-        rows = past_rows(strategy, table, close)
-        n_names = len(rows.dates) / max(1, len(np.unique(rows.dates)))
-        self.measure = measures_of(strategy.training.label, n_names=n_names)[0]
-        made_of = day_part(strategy.training.label)
-        ordered = table.sort_by([("date", "ascending"), ("ticker", "ascending")])
-        of_measure = rows.next_return
-        if self.measure is Measure.INCREMENT and made_of is not None:
-            of_measure = made_of.of(rows.next_return, ordered)
-        self._days = Days(
-            dates=rows.dates,
-            table=rows.table,
-            y=rows.y,
-            known=rows.known,
-            part=of_measure,
-            move=np.abs(rows.next_return),
-        )
-
-    @property
-    def label(self) -> Label:
-        """What is predicted."""
-        return parse_label(self.strategy.training.label)
-
-    @property
-    def horizon_dates(self) -> int:
-        """Dates that the label looks ahead."""
-        return self.strategy.training.horizon_dates
-
-    def model(self, as_of: date) -> Model:
-        """Train on what was known then. Raises DataError."""
-        if as_of not in self._models:
-            policy = self.strategy.training
-            rows = read_labelled(self._source, self.strategy, as_of=as_of)
-            split = split_rows(rows, policy)
-            judge, registered = train_both(policy, rows, split, settings=self._settings, control=self._control)
-            self._models[as_of] = Model(
-                as_of=as_of,
-                judge=judge,
-                registered=registered,
-                features=rows.features,
-                held_out=np.unique(rows.dates[split.holdout]),
-            )
-        return self._models[as_of]
-
-    def after(self, as_of: date, n_dates: int) -> Days:
-        """Rows of so many dates after that day."""
-        later = np.unique(self._days.dates[self._days.dates > np.datetime64(as_of)])[:n_dates]
-        return self._days.only(np.isin(self._days.dates, later))
-
-    def held_out(self, model: Model) -> Days:
-        """Rows of the dates on which the model was judged."""
-        return self._days.only(np.isin(self._days.dates, model.held_out))
-
-    def differences(self, days: Days, one: Vector, other: Vector) -> tuple[npt.NDArray[np.datetime64], Vector]:
-        """Give the dates with a difference, and the differences: all at once as the product does one by one."""
-        dates, first, n = np.unique(days.dates, return_index=True, return_counts=True)
-        place = np.arange(len(days.dates)) - np.repeat(first, n)
-        of = np.full((3, len(dates), int(n.max(initial=1))), np.nan)
-        of[:, np.repeat(np.arange(len(dates)), n), place] = one, other, days.part
-        if self.measure is Measure.MARK:
-            found = mark_difference(*of)
-        else:
-            found = increment_difference(*of, horizon_dates=self.horizon_dates)
-        known = np.isfinite(found)
-        return dates[known], found[known]
 
 
 def _said(model: Any, features: Sequence[str], days: Days) -> Vector:  # noqa: ANN401 -- an XGBClassifier
@@ -381,9 +246,9 @@ class _Guarded:
         place = int(np.searchsorted(self._days, day))
         after = int(np.append(self._first, len(self._rows.dates))[place + 1])
         enough = np.flatnonzero(after - self._first[: place + 1] >= self._policy.min_answers)
-        begin = min(int(enough[-1]) if len(enough) else 0, max(0, place + 1 - _RECENT_DATES))
+        begin = min(int(enough[-1]) if len(enough) else 0, max(0, place + 1 - RECENT_DATES))
         found = []
-        if place + 1 - begin >= _MIN_DATES:
+        if place + 1 - begin >= MIN_DATES:
             found.append(guard_answers(self._answers(slice(int(self._first[begin]), after)), self._policy)[0])
         # The next day's return is known, so that it is the day after; labels of `horizon` dates before that are.
         ripe = int(self._first[max(0, place + 2 - self._horizon)])

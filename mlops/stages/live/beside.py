@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from mlops.domain.records import Grant
     from mlops.ledger.ledger import SqlLedger
     from mlops.runs.lease import LeaseKeeper
+    from mlops.stages.live.pairs import Pairs
     from mlops.stages.table import StageServices
 
 log = structlog.get_logger(__name__)
@@ -174,3 +175,29 @@ def _predicted(
 def _missing(x: np.ndarray[Any, Any]) -> float:
     """Share of the values that a model reads and are not there."""
     return float(np.isnan(x).mean()) if x.size else 0.0
+
+
+def missing_shares(
+    ledger: SqlLedger, strategy: str, pairs: Pairs, *, variant: str, sha256: str | None, namespace: str
+) -> tuple[float, float, int] | None:
+    """Share of missing values among what the version reads, and what the champion does, and of how many rows.
+
+    As the runs that predicted the paired dates counted them; None where none of them did.
+    """
+    if not len(pairs.dates):
+        return None
+    by_date = {
+        run.as_of: line
+        for run in ledger.predict_runs([strategy], since=pairs.dates[0].item(), namespace=namespace)
+        for line in run.beside or ()
+        if (line.get("variant"), line.get("model_sha256")) == (variant, sha256)
+        and line.get("champion_missing_share") is not None
+    }
+    n_rows = [int(line["n_rows"]) for line in by_date.values()]
+    if not sum(n_rows):
+        return None
+    own, champions = (
+        float(np.average([line[name] for line in by_date.values()], weights=n_rows))
+        for name in ("missing_share", "champion_missing_share")
+    )
+    return own, champions, sum(n_rows)

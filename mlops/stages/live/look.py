@@ -32,7 +32,8 @@ from mlops.registry.projection import project
 from mlops.registry.registry_check import stops
 from mlops.runs.experiments import why_not_promotable
 from mlops.runs.switching import SwitchAnswer, may_switch
-from mlops.stages.live.pairs import CHALLENGER, CHAMPION, Pairs, pair_predictions
+from mlops.stages.live.beside import missing_shares
+from mlops.stages.live.pairs import CHALLENGER, CHAMPION, MIN_DATES, RECENT_DATES, Pairs, pair_predictions
 
 if TYPE_CHECKING:
     from mlops.domain.policies import Strategy
@@ -45,10 +46,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_RECENT_DATES = 20
-"""Newest dates whose calls are compared: a month of trading."""
-_MIN_DATES = 5
-"""With fewer the share of positive calls is the market's on those days more than a version's."""
 _STAGES = {"promote": "Production", "await_approval": "Staging", "inconclusive": "Staging"}
 """Where the registry's stage follows from the decision."""
 
@@ -228,14 +225,24 @@ def _guardrails(grant: Grant, services: ScoreServices, experiment: Experiment, p
     """Guardrails of a day: of the newest dates' calls, of all labels that are known, and of what was served."""
     policy = experiment.plan.guardrails
     found: list[Guardrail] = []
-    recent = pairs.of_newest(_RECENT_DATES, min_rows=policy.min_answers)
+    recent = pairs.of_newest(RECENT_DATES, min_rows=policy.min_answers)
     called = guard_answers(_answers(recent), policy)[0]
     # Unknown until then, so that no step is left without it.
-    found.append(called if len(np.unique(recent.dates)) >= _MIN_DATES else replace(called, value=0.0, n=0))
+    found.append(called if len(np.unique(recent.dates)) >= MIN_DATES else replace(called, value=0.0, n=0))
     calibration = guard_answers(_answers(pairs), policy)[1]
     if calibration.is_known:  # labels take their horizon to be known, for which no step waits
         found.append(calibration)
-    found += _of_missing(grant, services, experiment, recent)
+    missing = missing_shares(
+        services.ledger,
+        experiment.strategy,
+        recent,
+        variant=CHALLENGER,
+        sha256=experiment.challenger.sha256,
+        namespace=grant.namespace,
+    )
+    if missing is not None:
+        own, champions, n_rows = missing
+        found += guard_missing(own, champions, n_rows=n_rows, policy=policy)
     if grant.namespace == LIVE:
         counts = services.ledger.answer_counts(experiment.strategy, since=experiment.started_at, by="hour")
         of = {
@@ -251,29 +258,6 @@ def _guardrails(grant: Grant, services: ScoreServices, experiment: Experiment, p
 
 def _answers(pairs: Pairs) -> PairedAnswers:
     return PairedAnswers(one=pairs.challenger, other=pairs.champion, y=pairs.y, known=pairs.known)
-
-
-def _of_missing(grant: Grant, services: ScoreServices, experiment: Experiment, recent: Pairs) -> tuple[Guardrail, ...]:
-    """The guardrail of missing features, as the runs that predicted the newest dates counted them."""
-    if not len(recent.dates):
-        return ()
-    runs = services.ledger.predict_runs([experiment.strategy], since=recent.dates[0].item(), namespace=grant.namespace)
-    by_date = {
-        run.as_of: one
-        for run in runs
-        for one in run.beside or ()
-        if one.get("variant") == CHALLENGER
-        and one.get("model_sha256") == experiment.challenger.sha256
-        and one.get("champion_missing_share") is not None
-    }
-    n = sum(int(one["n_rows"]) for one in by_date.values())
-    if not n:
-        return ()
-    shares = [
-        sum(one[name] * one["n_rows"] for one in by_date.values()) / n
-        for name in ("missing_share", "champion_missing_share")
-    ]
-    return guard_missing(*shares, n_rows=n, policy=experiment.plan.guardrails)
 
 
 # ---- The decision that an experiment leads to

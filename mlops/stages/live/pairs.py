@@ -24,6 +24,12 @@ CHAMPION, CHALLENGER, FORMER = "champion", "challenger", "former"
 """Variants of predictions in the log."""
 
 
+RECENT_DATES = 20
+"""Newest dates whose calls and missing values the guardrails compare: a month of trading. Calibration is of all."""
+MIN_DATES = 5
+"""With fewer the share of positive calls is the market's on those days more than a version's."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pairs:
     """The names and dates that both versions have predicted, by date."""

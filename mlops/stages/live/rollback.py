@@ -39,8 +39,8 @@ from mlops.registry.kept_models import KEPT_FORMER
 from mlops.runs.experiments import why_not_promotable
 from mlops.runs.request import rollback_target
 from mlops.runs.switching import may_switch
-from mlops.stages.live.beside import promoted_on
-from mlops.stages.live.pairs import CHAMPION, FORMER, Pairs, pair_predictions
+from mlops.stages.live.beside import missing_shares, promoted_on
+from mlops.stages.live.pairs import CHAMPION, FORMER, MIN_DATES, RECENT_DATES, Pairs, pair_predictions
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -56,13 +56,11 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
-_RECENT_DATES = 20
-"""Newest dates whose calls and missing values the guardrails compare: a month of trading. Calibration is of all."""
 _USUAL_SPREAD = {Measure.MARK: 0.005, Measure.INCREMENT: 0.02}
 """Of a daily difference where nothing says it; a wrong one costs time, never the level."""
 _MIN_DAYS = 5
-"""Days before the promotion from which on they say the spread; days since it by which calls are compared; and dates
-after the newest that both predicted, from which on calls say nothing of now: the watch has ended."""
+"""Days before the promotion from which on they say the spread; and dates after the newest that both predicted, from
+which on calls say nothing of now: the watch has ended."""
 _DECISIONS = 200
 """Newest decisions that are looked at."""
 _DAY = timedelta(days=1)
@@ -267,18 +265,28 @@ def _guardrails(
     services: ScoreServices, beside: _Beside, promoted_at: datetime | None, *, namespace: str
 ) -> tuple[Guardrail, ...]:
     watch, former, policy = beside.watch, beside.former, beside.watch.strategy.guardrails
-    recent = beside.pairs.of_newest(_RECENT_DATES, min_rows=policy.min_answers)
+    recent = beside.pairs.of_newest(RECENT_DATES, min_rows=policy.min_answers)
     age = int(np.count_nonzero(watch.outcomes.panel_dates > recent.dates[-1])) if len(recent.dates) else 0
     found: list[Guardrail] = []
     if age < _MIN_DAYS:
-        found += _missing(services, beside, recent, namespace=namespace)
-        if len(np.unique(recent.dates)) >= _MIN_DAYS:  # with fewer the calls are those days' more than a version's
+        missing = missing_shares(
+            services.ledger,
+            watch.strategy.name,
+            recent,
+            variant=FORMER,
+            sha256=former.identity.sha256,
+            namespace=namespace,
+        )
+        if missing is not None:
+            theirs, champions, n_rows = missing
+            found += guard_missing(champions, theirs, n_rows=n_rows, policy=policy)
+        if len(np.unique(recent.dates)) >= MIN_DATES:
             found.append(guard_answers(_answers(recent), policy)[0])
     if age < watch.strategy.training.horizon_dates + _MIN_DAYS:  # the last labels come so much later
         found.append(guard_answers(_answers(beside.pairs), policy)[1])
     if promoted_at is None or namespace != LIVE:
         return tuple(found)
-    counts = services.ledger.answer_counts(watch.strategy.name, since=promoted_at - _RECENT_DATES * _DAY, by="hour")
+    counts = services.ledger.answer_counts(watch.strategy.name, since=promoted_at - RECENT_DATES * _DAY, by="hour")
     of = {
         sha256: [one for one in counts if one.model_sha256 == sha256]
         for sha256 in (watch.champion.identity.sha256, former.identity.sha256)
@@ -289,29 +297,6 @@ def _guardrails(
 
 def _answers(pairs: Pairs) -> PairedAnswers:
     return PairedAnswers(one=pairs.champion, other=pairs.challenger, y=pairs.y, known=pairs.known)
-
-
-def _missing(services: ScoreServices, beside: _Beside, pairs: Pairs, *, namespace: str) -> tuple[Guardrail, ...]:
-    """What the runs that predicted these dates say of the features that each version reads."""
-    if not len(pairs.dates):
-        return ()
-    strategy, sha256 = beside.watch.strategy, beside.former.identity.sha256
-    runs = services.ledger.predict_runs([strategy.name], since=pairs.dates[0].item(), namespace=namespace)
-    by_date = {
-        run.as_of: line
-        for run in runs
-        for line in run.beside or ()
-        if (line.get("variant"), line.get("model_sha256")) == (FORMER, sha256)
-        and line.get("champion_missing_share") is not None
-    }
-    n_rows = [int(line["n_rows"]) for line in by_date.values()]
-    if not sum(n_rows):
-        return ()
-    one, other = (
-        float(np.average([line[name] for line in by_date.values()], weights=n_rows))
-        for name in ("champion_missing_share", "missing_share")
-    )
-    return guard_missing(one, other, n_rows=sum(n_rows), policy=strategy.guardrails)
 
 
 def _last_rollback(decisions: Sequence[Promotion]) -> np.datetime64 | None:

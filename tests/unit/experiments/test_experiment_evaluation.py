@@ -13,7 +13,8 @@ import pytest
 
 from cli.experiment_evaluation import print_simulation
 from config.settings import ROOT, Settings
-from lab.experiment_replay import CASES, DECAYS_AFTER, History, replay, starts_of, summarise, with_label
+from lab.experiment_history import History
+from lab.experiment_replay import CASES, DECAYS_AFTER, replay, starts_of, summarise, with_label
 from lab.experiment_simulation import (
     HELD_OUT,
     NAMES,
