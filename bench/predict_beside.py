@@ -17,7 +17,7 @@ import os
 import sys
 import tempfile
 import time
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
@@ -25,12 +25,13 @@ from typing import Any, cast
 
 os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xgboost as xgb
+from label_watch import FIRST, N_FEATURES, view
 
 from mlops.domain.policies import Strategy
 from mlops.domain.ports import ModelVersion
@@ -39,8 +40,7 @@ from mlops.features.parquet import ParquetFeatures
 from mlops.stages.live.served_champion import load_version
 from mlops.stages.live.universe import matrix_of, read_universe
 
-N_FEATURES, DATES = 45, 300
-FIRST = date(2020, 1, 1)
+DATES = 300
 MIB = 1024 * 1024
 
 
@@ -62,7 +62,7 @@ def main() -> int:
 def measured(names: int, *, repeats: int) -> dict[str, float]:
     """Seconds of one version, and MiB of five after the first."""
     strategy, day = Strategy(name="growth"), FIRST + timedelta(days=DATES - 1)
-    table = view(names)
+    table = view(names, DATES)
     content = model_file(table)
     identity = ModelIdentity(sha256=hashlib.sha256(content).hexdigest(), made_by="run")
     version = ModelVersion(
@@ -98,22 +98,6 @@ def measured(names: int, *, repeats: int) -> dict[str, float]:
             one()
         after = psutil.Process().memory_info().rss
     return {"load_s": median(loads[1:]), "predict_s": median(predictions[1:]), "memory_mib": (after - before) / MIB}
-
-
-def view(names: int) -> pa.Table:
-    """Rows of random features, whose label follows the first."""
-    generator = np.random.default_rng(1)
-    x = generator.normal(size=(names * DATES, N_FEATURES))
-    days = [FIRST + timedelta(days=day) for day in range(DATES) for _ in range(names)]
-    return pa.table(
-        {
-            "ticker": [f"T{number:04}" for number in range(names)] * DATES,
-            "date": pa.array(days, pa.date32()),
-            "strategy": ["growth"] * len(x),
-            **{f"f{i:02}": x[:, i] for i in range(N_FEATURES)},
-            "target_return": 0.01 * x[:, 0] + 0.02 * generator.normal(size=len(x)),
-        }
-    )
 
 
 def model_file(table: pa.Table) -> bytes:

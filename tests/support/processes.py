@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from config.settings import ROOT, Settings, variables
 from devstack.process import die_with_parent
+from mlops.failpoints import VARIABLE
 
 #: Between the end of a role and its next start.
 PAUSE_S = 0.2
@@ -216,3 +217,19 @@ def _process(role: Role) -> psutil.Process | None:
         return psutil.Process(role.pid)
     except psutil.NoSuchProcess:
         return None
+
+
+def kill_at(place: str, program: str, arguments: list[str], folder: Path) -> None:
+    """Run a Python program that is killed at a failpoint. folder : for the failpoint"""
+    failpoints = folder / "failpoints"
+    failpoints.mkdir()
+    (failpoints / place).write_text("kill")
+    ended = subprocess.run(  # noqa: PLW1510 -- it is killed
+        [sys.executable, "-c", program, *arguments],
+        cwd=ROOT,
+        env={**os.environ, VARIABLE: str(failpoints), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ended.returncode == -9, ended.stderr[-3000:]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,7 +14,6 @@ import pytest
 from sqlalchemy import event, text
 from structlog.testing import capture_logs
 
-from config.settings import ROOT
 from mlops.domain.errors import (
     ChampionMoved,
     DataError,
@@ -35,12 +31,12 @@ from mlops.domain.experiments.records import (
     Look,
 )
 from mlops.domain.records import Grant, Kind, Stage
-from mlops.failpoints import VARIABLE
 from mlops.ledger.ledger import SqlLedger, open_ledger
 from mlops.ledger.live.experiments import Act
 from tests.support.at_once import at_once
 from tests.support.experiments import BEGAN, OLD, PLAN, look, new_experiment, promotion, started
 from tests.support.ledgers import LEASE_S, TimedLedger, as_user, decision_for, granted, promoting, request_for
+from tests.support.processes import kill_at
 
 BROKEN = Guardrail(name="error rate", value=0.4, bound=0.01, n=900, min_n=200)
 
@@ -480,12 +476,8 @@ def test_whoever_is_killed_at_a_look_leaves_one_decision_once(
     ledger = timed.ledger
     made = started(ledger)
     run = ledger.accept(request_for("growth", Kind.SCORE, as_of=BEGAN))
-    (tmp_path / f"ledger.note_look.{place}").write_text("kill")
-    killed = subprocess.run(  # noqa: PLW1510 -- it is killed
-        [sys.executable, "-c", LOOKS, as_user(ledger_postgres_url, "acis_ledger"), run.run_id, str(made.id)],
-        cwd=ROOT, env={**os.environ, VARIABLE: str(tmp_path)}, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
-    assert killed.returncode == -9, killed.stderr[-2000:]
+    arguments = [as_user(ledger_postgres_url, "acis_ledger"), run.run_id, str(made.id)]
+    kill_at(f"ledger.note_look.{place}", LOOKS, arguments, tmp_path)
     assert ledger.champion("growth").seq == seq
     timed.advance(LEASE_S + 1)
     grant = granted(ledger, run.run_id, Stage.SCORE, worker="w2")

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from config.settings import ROOT
 from mlops.domain.records import Kind, RunState, Stage
-from mlops.failpoints import VARIABLE
 from mlops.ledger.live.predictions import partition_of
 from mlops.runs.request import run_request
 from mlops.stages.live.predict import predict_universe
 from tests.support.ledgers import LEASE_S
 from tests.support.live import LIVE, promoted
+from tests.support.processes import kill_at
 from tests.support.services import LAST, TICKERS, FakeServices
 
 WORKER = """
@@ -57,15 +53,7 @@ def test_a_killed_worker_loses_and_doubles_no_prediction(
     promoted(services, "made-1", rounds=5)
     asked = run_request(services.strategies, "growth", Kind.PREDICT, reason="r", requested_by="test", as_of=LAST)
     accepted = services.ledger.accept(asked)
-    failpoints = tmp_path / "failpoints"
-    failpoints.mkdir()
-    (failpoints / f"ledger.{place}").write_text("kill")
-    command = [sys.executable, "-c", WORKER, ledger_postgres_url, accepted.run_id, str(tmp_path / "var")]
-    environment = {**os.environ, VARIABLE: str(failpoints), "OMP_NUM_THREADS": "1"}
-    worker = subprocess.run(  # noqa: PLW1510 -- it is killed
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert worker.returncode == -9, worker.stderr[-3000:]
+    kill_at(f"ledger.{place}", WORKER, [ledger_postgres_url, accepted.run_id, str(tmp_path / "var")], tmp_path)
     assert len(services.ledger.predictions("growth", LAST, LAST)) == n_written
     services.timed.advance(LEASE_S + 1)
     services.ledger.due_publications()

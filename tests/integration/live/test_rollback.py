@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -14,14 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from config.settings import ROOT
 from mlops.domain.experiments.policy import ExperimentPolicy
 from mlops.domain.ports import ModelVersion
 from mlops.domain.promotion.evidence import replay
 from mlops.domain.promotion.explanation import explanation
 from mlops.domain.promotion.records import ModelIdentity
 from mlops.domain.records import Grant, Kind, Stage, StageOutcome
-from mlops.failpoints import VARIABLE
 from mlops.ledger.live.predictions import prediction_schema
 from mlops.runs.request import run_request
 from mlops.runs.switching import SwitchAnswer
@@ -29,6 +24,7 @@ from mlops.stages.live import rollback
 from mlops.stages.live.score import score_predictions
 from tests.support.ledgers import LEASE_S, decision_for, promoting
 from tests.support.live import LIVE, TRAINED_AS_OF, predicted, promoted, with_return_column
+from tests.support.processes import kill_at
 from tests.support.services import FIRST, LAST, N_DATES, TICKERS, FakeServices, panel
 
 AUTOMATIC = ExperimentPolicy(watched_former=1, rollback="automatic")
@@ -352,15 +348,7 @@ def test_a_scoring_that_is_killed_at_its_rollback_leaves_one_or_none_and_the_nex
     services, one, _ = worse
     asked = run_request(services.strategies, "growth", Kind.SCORE, reason="r", requested_by="test", as_of=LAST)
     accepted = services.ledger.accept(asked)
-    failpoints = tmp_path / "failpoints"
-    failpoints.mkdir()
-    (failpoints / f"ledger.decide.{place}").write_text("kill")
-    command = [sys.executable, "-c", WORKER, ledger_postgres_url, accepted.run_id, str(tmp_path / "var")]
-    environment = {**os.environ, VARIABLE: str(failpoints), "OMP_NUM_THREADS": "1"}
-    worker = subprocess.run(  # noqa: PLW1510 -- it is killed
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
-    )
-    assert worker.returncode == -9, worker.stderr[-3000:]
+    kill_at(f"ledger.decide.{place}", WORKER, [ledger_postgres_url, accepted.run_id, str(tmp_path / "var")], tmp_path)
     assert services.ledger.champion("growth").version == version
     services.timed.advance(LEASE_S + 1)
     services.ledger.due_publications()
